@@ -106,6 +106,7 @@ def test_any_text_is_teams_or_is_refused(text: str) -> None:
         ("[teams.a]\nweight = inf", "teams.a.weight is inf"),
         ("[teams.a]\nweight = true", "$.weight"),
         ("[teams.a]\ndisabled = 1", "$.disabled"),
+        ("[teams.a]\noperator = 'yes'", "$.operator"),
         ("[teams.a.limits]\nrequests_in_flight = 0", "teams.a.limits.requests_in_flight is 0"),
         ("[teams.a.limits]\nrequests_in_flight = 1.5", "$.limits.requests_in_flight"),
         ("[teams.a.limits]\nrequests = 1", "requests"),
@@ -133,10 +134,12 @@ def test_all_that_a_file_may_say_is_read() -> None:
         "requests_per_second = 0.5\nelements_per_second = 1e9\nrequests_in_flight = 3\nbytes_in_flight = 4"
     )
     key = new_key()[1]
-    text = f"[teams.a]\nweight = 2\ndisabled = true\n[teams.a.limits]\n{limits}\n{key_table(key)}"
+    text = "[teams.a]\nweight = 2\ndisabled = true\noperator = true\n"
+    text += f"[teams.a.limits]\n{limits}\n{key_table(key)}"
     text += "created = 2026-11-26T08:00:00Z\n[teams.b]\n"
     a, b = parse_teams(text).teams.values()
-    assert (a.weight, a.disabled, a.limits) == (2.0, True, Limits(0.5, 1e9, 3, 4))
+    assert (a.weight, a.disabled, a.operator) == (2.0, True, True)
+    assert a.limits == Limits(0.5, 1e9, 3, 4)
     assert [(one.sha256, one.created) for one in a.keys.values()] == [
         (digest_of(key), "2026-11-26 08:00:00+00:00")
     ]
@@ -188,6 +191,16 @@ def test_names(name: str) -> None:
     check_name(name)
     with pytest.raises(BadTeams):
         check_name("." + name[1:])
+
+
+def test_an_operator_is_written_down_and_stays_one(path: Path) -> None:
+    add_team(path, Team("ops", operator=True))
+    key_id, key = new_key()
+    add_key(path, "ops", key_id, digest_of(key))
+    set_disabled(path, "ops", True)
+    ops = read_teams(path).teams["ops"]
+    assert (ops.operator, ops.disabled, list(ops.keys)) == (True, True, [key_id])
+    assert path.read_text().count("operator") == 1  # others are none, and nothing is said of it
 
 
 def test_a_new_file_is_its_owners_alone_and_grows(tmp_path: Path) -> None:

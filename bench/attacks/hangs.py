@@ -18,7 +18,7 @@ PARTS: Final = {
     "supervisor": "lossd\0serve",
     "front end": "lossd.api.main",
     "worker": "lossd.engine.worker.main",
-    "helper": "lossd.api.json_helper.parser",
+    "helper": "lossd.api.helpers.json_parser",
     "admin listener": "lossd.api.admin",
 }
 """Each with what its command line has."""

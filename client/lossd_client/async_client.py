@@ -24,7 +24,16 @@ from lossd_client._http.attempts import Send, Steps, Wait
 from lossd_client._meter import Meter
 from lossd_client._methods.batches import BatchLosses
 from lossd_client._options import Options, Settings
-from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._requests.encoding import (
+    INFO,
+    OVERVIEW,
+    READY,
+    USAGE,
+    for_days,
+    read_object,
+    read_ready,
+    read_result,
+)
 from lossd_client._requests.splitting import Batch, Joined, Part, Plan
 from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
@@ -85,7 +94,11 @@ class AsyncLossClient(
 
     async def usage(self, days: int | None = None) -> dict[str, Any]:
         """Return what the key's team has used, by day and in total. See `LossClient.usage`."""
-        return read_object(await self._run(self._request(usage_of(days))), USAGE.path)
+        return read_object(await self._run(self._request(for_days(USAGE, days))), USAGE.path)
+
+    async def overview(self, days: int | None = None) -> dict[str, Any]:
+        """Return all teams, the workers and the queue, for an operator's key. See `LossClient.overview`."""
+        return read_object(await self._run(self._request(for_days(OVERVIEW, days))), OVERVIEW.path)
 
     async def ready(self) -> bool:
         """Return whether the server is ready to score."""
@@ -289,7 +302,11 @@ class _AsyncRawLossClient(
 
     async def usage(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
         """As `AsyncLossClient.usage`."""
-        return await self._object(usage_of(days))
+        return await self._object(for_days(USAGE, days))
+
+    async def overview(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
+        """As `AsyncLossClient.overview`."""
+        return await self._object(for_days(OVERVIEW, days))
 
     async def _object(self, request: Request) -> RawResponse[dict[str, Any]]:
         response = await self._client._run(self._client._request(request))

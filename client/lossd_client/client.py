@@ -19,7 +19,16 @@ from lossd_client._http.threads import Workers, own_cancellation
 from lossd_client._meter import Meter, Scored, WaitRelay
 from lossd_client._methods.batches import BatchLosses
 from lossd_client._options import Options, Settings
-from lossd_client._requests.encoding import INFO, READY, USAGE, read_object, read_ready, read_result, usage_of
+from lossd_client._requests.encoding import (
+    INFO,
+    OVERVIEW,
+    READY,
+    USAGE,
+    for_days,
+    read_object,
+    read_ready,
+    read_result,
+)
 from lossd_client._requests.splitting import Batch, Joined, Part, Plan
 from lossd_client._requests.streams import BatchStream
 from lossd_client.errors import LossdError
@@ -118,12 +127,28 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
 
         Returns:
             `team`, `since`, `days` (of each its `day`, `requests`, `elements`, `bytes` and `device_seconds`),
-            and their `total`.
+            and their `total`; the team's `weight` and `limits` (None where there is none), what of it is
+            `in_flight`, and whether it is an `operator`.
 
         Raises:
             LossdError: The request failed.
         """
-        return read_object(self._run(self._request(usage_of(days))), USAGE.path)
+        return read_object(self._run(self._request(for_days(USAGE, days))), USAGE.path)
+
+    def overview(self, days: int | None = None) -> dict[str, Any]:
+        """Return all teams, the workers and the queue; for an operator's key, or on a server without teams.
+
+        Args:
+            days: The number of days of usage up to today, in UTC. The server's default is 30.
+
+        Returns:
+            `since`, `teams` (of each its `limits` and `usage`, and what is `in_flight` and `waiting`),
+            `workers`, `queue`, `memory`, and `notes` that say why usage is missing.
+
+        Raises:
+            LossdError: The request failed, such as that of a team that is no operator.
+        """
+        return read_object(self._run(self._request(for_days(OVERVIEW, days))), OVERVIEW.path)
 
     def ready(self) -> bool:
         """Return whether the server is ready to score, asking once.
@@ -309,7 +334,11 @@ class _RawLossClient(
 
     def usage(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
         """As `LossClient.usage`."""
-        return self._object(usage_of(days))
+        return self._object(for_days(USAGE, days))
+
+    def overview(self, days: int | None = None) -> RawResponse[dict[str, Any]]:
+        """As `LossClient.overview`."""
+        return self._object(for_days(OVERVIEW, days))
 
     def _object(self, request: Request) -> RawResponse[dict[str, Any]]:
         response = self._client._run(self._client._request(request))

@@ -5,6 +5,7 @@ A teams file is TOML, one table a team:
     [teams.vision]
     weight = 2.0                      # share of the workers' time, in proportion to others'; 1 by default
     disabled = false                  # true refuses all of its keys
+    operator = false                  # true: its keys may ask for every team's usage, at /overview
 
     [teams.vision.limits]             # each is optional
     requests_per_second = 50
@@ -94,6 +95,7 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         limits: Its limits.
         keys: Its keys, by id.
         disabled: Whether all its requests are refused.
+        operator: Whether it may see all teams, the workers and the queue.
     """
 
     name: str
@@ -101,11 +103,12 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     keys: Mapping[str, Key] = {}
     disabled: bool = False
+    operator: bool = False
 
 
 MOST_TEAMS: Final = 4096
 
-EVERYONE: Final = Team(DEFAULT)
+EVERYONE: Final = Team(DEFAULT, operator=True)
 """The team of a server without teams."""
 NOBODY: Final = Team("")
 """Stands for the team of a request whose key is invalid, or not checked yet."""

@@ -48,7 +48,8 @@ def add_team(path: Path, team: Team) -> None:
         limits = {
             name: value for name, value in msgspec.structs.asdict(team.limits).items() if value is not None
         }
-        lines.append([f"[{place}]", f"weight = {_number(team.weight)}"])
+        flags = ["operator = true"] if team.operator else []
+        lines.append([f"[{place}]", f"weight = {_number(team.weight)}", *flags])
         if limits:
             lines.append(
                 [f"[{place}.limits]", *(f"{name} = {_number(value)}" for name, value in limits.items())]

@@ -61,11 +61,27 @@ def test_a_team_has_what_it_was_given(path: Path) -> None:
     assert lossd("teams", "add", "a.b", "--weight", "2.5", *flat, "--teams", str(path)).exit_code == 0
     key = new_key(path, "a.b")
     shown = json.loads(lossd("teams", "list", "--json", "--teams", str(path)).stdout)["teams"]
-    assert shown[0] == {"name": "vision", "weight": 1.0, "disabled": False, "limits": {}, "keys": []}
+    assert shown[0] == {
+        "name": "vision",
+        "weight": 1.0,
+        "disabled": False,
+        "operator": False,
+        "limits": {},
+        "keys": [],
+    }
     (kept,) = shown[1].pop("keys")
-    assert shown[1] == {"name": "a.b", "weight": 2.5, "disabled": False, "limits": limits}
+    assert shown[1] == {"name": "a.b", "weight": 2.5, "disabled": False, "operator": False, "limits": limits}
     assert kept["id"] == key.split("_")[1]
     assert kept["created"].startswith("20")
+
+
+def test_the_list_says_who_is_an_operator(path: Path) -> None:
+    assert lossd("teams", "add", "ops", "--operator", "--teams", str(path)).exit_code == 0
+    shown = json.loads(lossd("teams", "list", "--json", "--teams", str(path)).stdout)["teams"]
+    assert [(team["name"], team["operator"]) for team in shown] == [("vision", False), ("ops", True)]
+    assert "ops (operator)\n" in lossd("teams", "list", "--teams", str(path)).stdout
+    lossd("teams", "disable", "ops", "--teams", str(path))
+    assert "ops (operator, disabled)\n" in lossd("teams", "list", "--teams", str(path)).stdout
 
 
 def test_the_list_shows_no_hash(path: Path) -> None:

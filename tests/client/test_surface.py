@@ -39,6 +39,12 @@ def test_usage(ask: Ask, playback: Playback) -> None:
     assert playback.last.query == [("days", "7")]
 
 
+def test_the_overview(ask: Ask, playback: Playback) -> None:
+    playback.answer = Answer.of_json({"teams": []})
+    assert ask(playback.url, "overview", days=7) == {"teams": []}
+    assert (playback.last.path, playback.last.query) == ("/overview", [("days", "7")])
+
+
 def test_a_connection_is_waited_for_as_long_as_was_said(playback: Playback) -> None:
     playback.hold.clear()
     with LossClient(playback.url, max_connections=1, retry=None) as client:

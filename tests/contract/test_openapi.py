@@ -74,7 +74,9 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize("path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics", "/usage"])
+@pytest.mark.parametrize(
+    "path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics", "/usage", "/overview"]
+)
 def test_the_server_answers_as_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
     for method in api_schema[path]:
 

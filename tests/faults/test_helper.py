@@ -94,7 +94,7 @@ def test_a_request_whose_helpers_hang_twice_may_be_sent_again(vigilant: LiveServ
         answer = threads.submit(httpx.post, f"{server.url}/bce", content=LARGE, headers=JSON, timeout=60)
         while len(stopped) < 2:
             for pid in set(children(front_end)) - stopped:
-                if b"json_helper" in Path(f"/proc/{pid}/cmdline").read_bytes():  # it is a program of its own
+                if b"json_parser" in Path(f"/proc/{pid}/cmdline").read_bytes():  # it is a program of its own
                     os.kill(pid, signal.SIGSTOP)
                     stopped.add(pid)
         refused = answer.result()

@@ -18,6 +18,8 @@ const file: Blob = new Blob();
 await client.focal({ npz: file, gamma: 2 }, { signal: new AbortController().signal, deadline: 10 });
 try {
   await client.usage(7);
+  const overview = await client.overview(1);
+  overview.teams[0]?.limits.bytes_in_flight satisfies number | null | undefined;
 } catch (error) {
   if (error instanceof InvalidRequest) console.log(error.errors[0]?.pointer, error.retry_after, error.headers.get("x"));
   if (error instanceof StatusError && error.code === "not_found") console.log(error.status satisfies number);

@@ -290,15 +290,16 @@ def _timing(response: Response) -> dict[str, float]:
 INFO: Final = Request("GET", "/info", headers={"Accept": JSON})
 READY: Final = Request("GET", "/readyz", headers={"Accept": JSON})
 USAGE: Final = Request("GET", "/usage", headers={"Accept": JSON})
+OVERVIEW: Final = Request("GET", "/overview", headers={"Accept": JSON})
 
 
-def usage_of(days: int | None) -> Request:
-    """Return the request for the usage of a number of days; None for the server's default."""
-    return USAGE if days is None else replace(USAGE, query=(("days", str(operator.index(days))),))
+def for_days(request: Request, days: int | None) -> Request:
+    """Return USAGE or OVERVIEW for a number of days; None for the server's default."""
+    return request if days is None else replace(request, query=(("days", str(operator.index(days))),))
 
 
 def read_object(response: Response, path: str) -> dict[str, Any]:
-    """Read the answer to INFO or USAGE.
+    """Read the answer to INFO, USAGE or OVERVIEW.
 
     Raises:
         StatusError: The status is not 200.

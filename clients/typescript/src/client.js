@@ -92,13 +92,23 @@ export class LossClient {
   }
 
   /**
-   * What the key's team has used, by day in UTC.
+   * What the key's team has used, by day in UTC, and its limits.
    * @param {number | null} [days] How many, today included; 30 by default.
    * @param {Types.CallOptions} [options]
    * @returns {Promise<Types.Usage>}
    */
   async usage(days, options) {
     return this.#get(days == null ? "/usage" : `/usage?days=${days}`, options);
+  }
+
+  /**
+   * All teams, the workers and the queue: for an operator's key, or on a server without teams.
+   * @param {number | null} [days] Of how many days the usage is, today included; 30 by default.
+   * @param {Types.CallOptions} [options]
+   * @returns {Promise<Types.Overview>}
+   */
+  async overview(days, options) {
+    return this.#get(days == null ? "/overview" : `/overview?days=${days}`, options);
   }
 
   /**

@@ -17,6 +17,7 @@ export { asMean, merge } from "./result.js";
 /** @typedef {import("./types.js").Inputs} Inputs */
 /** @typedef {import("./types.js").LossArray} LossArray */
 /** @typedef {import("./types.js").LossName} LossName */
+/** @typedef {import("./types.js").Overview} Overview */
 /** @typedef {import("./types.js").Report} Report */
 /** @typedef {import("./types.js").Retry} Retry */
 /** @typedef {import("./types.js").Tensor} Tensor */

@@ -234,7 +234,8 @@ export interface Info {
     name: string;
     title: string;
     summary: string;
-    parameters: { name: string; default: unknown; summary: string }[];
+    /** `values` are those allowed, as JSON Schema. */
+    parameters: { name: string; default: unknown; values: Record<string, unknown>; summary: string }[];
   }[];
   limits: {
     body_bytes: number;
@@ -249,7 +250,14 @@ export interface Info {
     report_row_elements: number;
     timeout_seconds: number;
   };
-  workers: { pid: number; device: string; state: "starting" | "ready" | "lost"; restarts: number }[];
+  workers: WorkerInfo[];
+}
+
+export interface WorkerInfo {
+  pid: number;
+  device: string;
+  state: "starting" | "ready" | "lost";
+  restarts: number;
 }
 
 export interface UsageTotal {
@@ -259,11 +267,53 @@ export interface UsageTotal {
   device_seconds: number;
 }
 
-export interface Usage {
+export interface UsageDay extends UsageTotal {
+  /** In UTC, as `2026-11-26`. */
+  day: string;
+}
+
+/** Requests at this moment, of one server. */
+export interface RequestsNow {
+  requests: number;
+  bytes: number;
+}
+
+/** A team and its limits, of which null is none. */
+export interface TeamState {
   team: string;
+  /** Whether its keys may ask for the overview. */
+  operator: boolean;
+  weight: number;
+  limits: {
+    requests_per_second: number | null;
+    elements_per_second: number | null;
+    requests_in_flight: number | null;
+    bytes_in_flight: number | null;
+  };
+  in_flight: RequestsNow;
+}
+
+export interface Usage extends TeamState {
   since: string;
-  days: ({ day: string } & UsageTotal)[];
+  days: UsageDay[];
   total: UsageTotal;
+}
+
+export interface TeamOverview extends TeamState {
+  disabled: boolean;
+  waiting: RequestsNow;
+  /** Null where the notes say why there is none. */
+  usage: { days: UsageDay[]; total: UsageTotal } | null;
+}
+
+/** What operators see. */
+export interface Overview {
+  since: string;
+  notes: string[];
+  teams: TeamOverview[];
+  workers: WorkerInfo[];
+  queue: { in_flight: RequestsNow; waiting: RequestsNow };
+  memory: { part: "bodies" | "small_bodies" | "answers"; bytes: number; reserved: number }[];
 }
 
 // ---- Reports: the document as the server writes it, docs/reference/api.md#reports

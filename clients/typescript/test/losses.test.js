@@ -300,6 +300,10 @@ test("the server's description, usage and readiness", async () => {
   const { team, days, total } = await client.usage(7);
   assert.equal(team, "vision");
   assert.ok(total.requests >= 0 && days.length <= 7);
+  const { limits, in_flight, operator } = await client.usage();
+  assert.deepEqual([limits.requests_per_second, operator], [null, false]);
+  assert.ok(in_flight.requests >= 0 && in_flight.bytes >= 0);
+  await assert.rejects(client.overview(1), (error) => error.code === "forbidden");
   assert.equal(await client.ready(), true);
 });
 

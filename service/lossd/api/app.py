@@ -28,6 +28,7 @@ from lossd.api.routes.openapi import describe_api
 from lossd.api.routes.status import status_routes
 from lossd.api.routes.ui import page_files
 from lossd.api.routes.usage import usage_routes
+from lossd.api.routes.view import ViewEndpoint
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES
 from lossd.settings import Settings
@@ -88,6 +89,7 @@ def create_app(service: Service) -> ASGIApp:
     scored: dict[str, ASGIApp] = {f"/{loss.name}": LossEndpoint(loss, service) for loss in LOSSES.values()}
     scored |= infer_endpoints(service)
     endpoints = {("POST", path): endpoint for path, endpoint in scored.items()}
+    endpoints["POST", "/ui/view"] = ViewEndpoint(service)
     endpoints |= {("GET", path): file for path, file in {**documents(app), **page_files()}.items()}
     for (method, path), endpoint in endpoints.items():
         app.router.routes.append(Route(path, endpoint, methods=[method]))
@@ -121,7 +123,7 @@ def _described(service: Service) -> FastAPI:
     )
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
-    app.include_router(usage_routes(service.settings.usage_file))
+    app.include_router(usage_routes(service))
     return app
 
 

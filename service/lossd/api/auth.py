@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import Annotated, Final, Protocol
 
 from fastapi import Request, Security
@@ -13,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from lossd.engine.admission.quotas import Quotas
 from lossd.engine.ipc.messages import TeamsChanged, decode_teams
-from lossd.teams import EVERYONE, Roster, Team, is_key
+from lossd.teams import DEFAULT, EVERYONE, Roster, Team, is_key
 from lossd.types import ErrorCode, RequestError
 
 _REMEDY: Final = "send one as Authorization: Bearer KEY, or as X-API-Key: KEY"
@@ -65,7 +66,13 @@ class Gate:
         self.known: Final = asyncio.Event()
         self._roster: Roster | None = Roster({}) if teams else None
         if not teams:
+            quotas.change(self.teams, {DEFAULT: 0})
             self.known.set()
+
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """All teams, by name."""
+        return {DEFAULT: EVERYONE} if self._roster is None else self._roster.teams
 
     def change(self, frame: TeamsChanged, fd: int) -> None:
         """Load new teams from the memory behind a descriptor, and close it."""
@@ -122,6 +129,20 @@ def check_team(team: Team) -> None:
     """
     if team.disabled:
         raise RequestError(ErrorCode.FORBIDDEN, f"team {team.name} is disabled; ask who runs this server")
+
+
+def check_operator(team: Team) -> None:
+    """Refuse a team that may not see the others.
+
+    Raises:
+        RequestError: ``forbidden``.
+    """
+    if not team.operator:
+        detail = (
+            f"team {team.name} is no operator, and may ask for its own usage alone, at /usage; who runs this "
+            "server can make it one: operator = true in the teams file"
+        )
+        raise RequestError(ErrorCode.FORBIDDEN, detail)
 
 
 async def require_team(

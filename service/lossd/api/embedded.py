@@ -154,7 +154,7 @@ async def _end(service: Service, keeper: Keeper) -> None:
     """Answer what is in flight, then end the workers."""
     service.pool.leaving.set()
     await service.accounting.drain(service.settings.drain_seconds)
-    await service.parser.close()
+    await service.helpers.close()
     service.pool.close()
     await keeper.end(_END_SECONDS)
     if service.tracing is not None:

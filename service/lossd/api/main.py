@@ -182,7 +182,7 @@ async def serve(
     await server.serve(sockets=[])
     for task in tasks:
         task.cancel()
-    await service.parser.close()
+    await service.helpers.close()
     service.pool.close()
     if service.tracing is not None:
         service.tracing.close()

@@ -10,7 +10,7 @@ import platform
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -58,6 +58,11 @@ _COUNTERS: Final = (
         "Requests for a loss. The outcome is ok, disconnected, or the problem's code.",
         LABELS["requests"],
     ),
+    _Family(
+        "views",
+        "Reports drawn for the page. The outcome is ok, disconnected, or the problem's code.",
+        ("outcome", "team"),
+    ),
     _Family("elements", "Elements scored.", LABELS["elements"]),
     _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", LABELS["bytes"]),
     _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
@@ -73,13 +78,15 @@ _COUNTERS: Final = (
 _GAUGES: Final = (
     _Family("connections", "Callers' connections."),
     _Family("max_connections", "Connections that all front ends together take."),
-    _Family("requests_in_flight", "Requests for a loss being worked on."),
-    _Family("requests_waiting", "Requests that wait unread, for their turn or for memory."),
+    _Family("requests_in_flight", "Requests for a loss or a view being worked on."),
     _Family("memory_bytes", "Bytes that there are for bodies and answers.", ("part",)),
     _Family("memory_reserved_bytes", "Reserved bytes.", ("part",)),
     _Family("share_full", "Teams that have filled their share of the memory for a minute.", ("part",)),
 )
-_PARTS: Final = ("bodies", "small_bodies", "answers")
+PARTS: Final = ("bodies", "small_bodies", "answers")
+"""The parts of the memory."""
+WAITING: Final = ("requests_waiting", "bytes_waiting")
+"""By team: requests that wait unread, and the bytes that they wait for."""
 _SECONDS_SUMMARY: Final = (
     "Seconds of requests that were answered with a loss: reading the body (read), which includes waiting "
     "unread for a permit and memory; waiting for a worker (queue); computing (compute); and from the "
@@ -92,14 +99,16 @@ class QueueGauges:
 
     Args:
         numbers: The numbers of this front end's counters.
-        waiting: The cell of waiting requests, shared by all queues.
+        cell: Returns the cell of a key. Those of what waits are shared by all queues.
         memory: The cells of reserved bytes and of teams that fill their share; None if the queue does not
             reserve memory.
     """
 
-    def __init__(self, numbers: memoryview[float], waiting: int, memory: tuple[int, int] | None) -> None:
+    def __init__(
+        self, numbers: memoryview[float], cell: Callable[..., int], memory: tuple[int, int] | None
+    ) -> None:
         self._numbers = numbers
-        self._waiting = waiting
+        self._cell = cell
         self._memory = memory
 
     def held(self, nbytes: int) -> None:
@@ -107,9 +116,10 @@ class QueueGauges:
         if self._memory is not None:
             self._numbers[self._memory[0]] += nbytes
 
-    def waits(self, requests: int) -> None:
-        """Add to the requests that wait."""
-        self._numbers[self._waiting] += requests
+    def waits(self, team: str, requests: int, nbytes: int) -> None:
+        """Add to a team's requests that wait, and to the bytes that they wait for."""
+        for name, more in zip(WAITING, (requests, nbytes), strict=True):
+            self._numbers[self._cell(name, team)] += more
 
     def full(self, teams: int) -> None:
         """Add to the number of teams that have filled their share for a minute."""
@@ -136,10 +146,14 @@ class Metrics:
         for family in _GAUGES:  # a front end that was here before may have left other values
             if not family.labels:
                 self._set(0.0, family.name)
+        for data, number in self._own.items():
+            if number and (key := decode_key(data))[0] in WAITING:
+                self._set(0.0, *key)
         for family in _COUNTERS:
             if not family.labels:
                 self._add(0.0, family.name)
-        self._add(0.0, "process_hangs", "helper")
+        for process in ("helper", "drawer"):
+            self._add(0.0, "process_hangs", process)
         for stage in _STAGES:
             self._add(0.0, "request_seconds", stage, "sum")
         for reason in REFUSALS:
@@ -150,14 +164,14 @@ class Metrics:
 
     def queue_gauges(self) -> QueueGauges:
         """Return the gauges of a queue for turns."""
-        return QueueGauges(self._numbers, self._cell("requests_waiting"), None)
+        return QueueGauges(self._numbers, self._cell, None)
 
     def memory_gauges(self, part: str) -> QueueGauges:
         """Return the gauges of a queue for memory of a part, as the metrics name it, that is still free."""
         self._set(0.0, "memory_reserved_bytes", part)
         self._set(0.0, "share_full", part)
         cells = self._cell("memory_reserved_bytes", part), self._cell("share_full", part)
-        return QueueGauges(self._numbers, self._cell("requests_waiting"), cells)
+        return QueueGauges(self._numbers, self._cell, cells)
 
     def set_capacity(self, part: str, nbytes: int) -> None:
         """Record the size of a part of the memory."""
@@ -168,8 +182,12 @@ class Metrics:
         self._numbers[self._slices] += 1.0
 
     def helper_hung(self) -> None:
-        """Count a helper that stood still."""
+        """Count a helper for JSON that stood still."""
         self._add(1.0, "process_hangs", "helper")
+
+    def drawer_hung(self) -> None:
+        """Count a helper for reports that stood still."""
+        self._add(1.0, "process_hangs", "drawer")
 
     def restarted(self, times: int) -> None:
         """Record how often this front end was replaced."""
@@ -264,6 +282,15 @@ class Metrics:
         self._add(seconds, "model", loss, "refusal_seconds")
         self._set(time.time() - seconds, "last", loss)
 
+    def viewed(self, team: str, outcome: str) -> None:
+        """Count a request for a view.
+
+        Args:
+            team: The team's name, if known.
+            outcome: ``ok``, ``disconnected``, or the error code.
+        """
+        self._add(1.0, "views", outcome, team)
+
     def figures(self, loss: str) -> ModelFigures:
         """Return the totals of one loss, over all formats."""
         found = self.totals()
@@ -292,7 +319,7 @@ class Metrics:
         """Return the parts of the memory of which a team fills its share, over all front ends, as reasons."""
         return [
             f"a team has filled its share of the memory for {part.replace('_', ' ')}; the log says which"
-            for part in _PARTS
+            for part in PARTS
             if any(one.get(encode_key(("share_full", part))) for one in self._counters)
         ]
 
@@ -379,6 +406,11 @@ class _Exposition(Collector):
         in_flight = GaugeMetricFamily("lossd_bytes_in_flight", "Bytes reserved for bodies and answers.")
         in_flight.add_metric((), sum(found["memory_reserved_bytes"].values()))
         yield in_flight
+        waiting = GaugeMetricFamily(
+            "lossd_requests_waiting", "Requests that wait unread, for their turn or for memory."
+        )
+        waiting.add_metric((), sum(found["requests_waiting"].values()))
+        yield waiting
         histogram = HistogramMetricFamily("lossd_request_seconds", _SECONDS_SUMMARY, labels=("stage",))
         for stage in _STAGES:
             counts = accumulate(found["request_seconds"].get((stage, bound), 0.0) for bound in _BOUNDS)

@@ -15,7 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 _KINDS: Final = {
     b"lossd.api.main": "front-end",
     b"lossd.api.admin": "admin",
-    b"lossd.api.json_helper.parser": "helper",
+    b"lossd.api.helpers.json_parser": "helper",
+    b"lossd.api.helpers.report_drawer": "drawer",
     b"lossd.engine.worker.main": "worker",
 }
 _number: Final = re.compile(rb'"(?:index|number)":(\d+)')

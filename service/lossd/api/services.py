@@ -11,7 +11,8 @@ from typing import Final
 
 from lossd.api.accounting import Accounting, RequestLog
 from lossd.api.auth import Gate
-from lossd.api.json_helper.parser import Parser
+from lossd.api.helpers.drawer import Drawer
+from lossd.api.helpers.json_parser import Parser
 from lossd.api.metrics import Metrics
 from lossd.core.native.kernel import native_kernel
 from lossd.engine.admission.arena import Arena
@@ -33,6 +34,24 @@ _SMALL_PART: Final = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class Helpers:
+    """The helper processes of one front end.
+
+    Attributes:
+        parser: Parses large JSON documents.
+        drawer: Draws reports.
+    """
+
+    parser: Parser
+    drawer: Drawer
+
+    async def close(self) -> None:
+        """End the processes."""
+        await self.parser.close()
+        await self.drawer.close()
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """The parts of one front end.
 
@@ -44,7 +63,7 @@ class Service:
         small_bodies: The arena's part for small bodies, so that large ones cannot fill it.
         outputs: The arena's part for array answers.
         permits: Permits to receive and score large bodies.
-        parser: Parses large JSON documents.
+        helpers: The helper processes.
         metrics: The counters.
         accounting: The requests in flight, and the log of requests.
         tracing: The spans of requests; None without tracing.
@@ -59,7 +78,7 @@ class Service:
     small_bodies: Arena
     outputs: Arena
     permits: ConcurrencyLimiter
-    parser: Parser
+    helpers: Helpers
     metrics: Metrics
     accounting: Accounting
     tracing: Tracing | None
@@ -84,7 +103,7 @@ class Service:
         memory: Memory,
         pool: WorkerPool,
         gate: Gate,
-        parser: Parser,
+        helpers: Helpers,
         metrics: Metrics,
         index: int,
     ) -> Service:
@@ -108,7 +127,7 @@ class Service:
             small_bodies=arena("small_bodies", 0, small_bytes, "small request bodies"),
             outputs=arena("answers", border, end, "array answers"),
             permits=ConcurrencyLimiter(settings.turn_bytes * pool.workers, observer=metrics.queue_gauges()),
-            parser=parser,
+            helpers=helpers,
             metrics=metrics,
             accounting=Accounting(metrics, log),
             tracing=Tracing("front-end", index) if settings.traces else None,
@@ -126,13 +145,24 @@ def open_service(options: FrontEndOptions, settings: Settings) -> Service:
     counters = [Counters(fd) for fd in options.counters_fds]
     metrics = Metrics(counters, options.index)
     metrics.restarted(options.restarts)
-    parser = Parser(
-        options.arena_fd,
-        settings.arena_bytes_each,
-        settings.timeout_seconds,
-        settings.hang_seconds,
-        options.index,
-        metrics.helper_hung,
+    helpers = Helpers(
+        Parser(
+            options.arena_fd,
+            settings.arena_bytes_each,
+            settings.timeout_seconds,
+            settings.hang_seconds,
+            options.index,
+            metrics.helper_hung,
+        ),
+        Drawer(
+            options.arena_fd,
+            settings.arena_bytes_each,
+            settings.max_json_bytes,
+            settings.timeout_seconds,
+            settings.hang_seconds,
+            options.index,
+            metrics.drawer_hung,
+        ),
     )
     for fd in (options.arena_fd, *options.counters_fds):
         os.close(fd)  # the mappings keep the memory
@@ -149,7 +179,7 @@ def open_service(options: FrontEndOptions, settings: Settings) -> Service:
         when_scored=metrics.slice_scored,
         when_teams_changed=gate.change,
     )
-    return Service.create(settings, memory, pool, gate, parser, metrics, options.index)
+    return Service.create(settings, memory, pool, gate, helpers, metrics, options.index)
 
 
 def _score_in_place(settings: Settings) -> InPlace | None:

@@ -39,6 +39,9 @@ def add(
     bytes_in_flight: Annotated[
         int | None, typer.Option(help="Most bytes of their bodies.", show_default=False)
     ] = None,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="Its keys may see all teams, the workers and the queue.")
+    ] = False,
 ) -> None:
     """Add a team. Makes the file if there is none, readable for its owner alone."""
     with server_imports():
@@ -47,7 +50,7 @@ def add(
 
     limits = Limits(requests_per_second, elements_per_second, requests_in_flight, bytes_in_flight)
     with teams_errors(teams):
-        add_team(teams, Team(name, weight, limits))
+        add_team(teams, Team(name, weight, limits, operator=operator))
     typer.echo(f"added team {name}; it has no key yet: lossd keys new {name} --teams {teams}", err=True)
 
 
@@ -99,6 +102,7 @@ def _said(team: "Team") -> dict[str, Any]:
         "name": team.name,
         "weight": team.weight,
         "disabled": team.disabled,
+        "operator": team.operator,
         "limits": {name: value for name, value in limits.items() if value is not None},
         "keys": [{"id": key_id, "created": key.created} for key_id, key in team.keys.items()],
     }
@@ -109,8 +113,9 @@ def _lines(team: Mapping[str, Any]) -> list[str]:
     keys = [
         f"  key {key['id']}" + (f", made {key['created']}" if key["created"] else "") for key in team["keys"]
     ]
+    flags = [flag for flag in ("operator", "disabled") if team[flag]]
     return [
-        team["name"] + (" (disabled)" if team["disabled"] else ""),
+        team["name"] + (f" ({', '.join(flags)})" if flags else ""),
         "  " + ", ".join([f"weight {team['weight']:g}", *limits]),
         *(keys or ["  no keys"]),
     ]

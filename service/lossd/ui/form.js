@@ -1,5 +1,20 @@
-// The form: which files, which loss.
+// The form: which files, which loss; then the request, with its progress.
 
+import { commandsElement } from "./commands.js";
+import { LossdError } from "./client/index.js";
+import { button, element, sizeText } from "./elements.js";
+import { exampleFiles } from "./example.js";
+import { FileList, takeFiles } from "./file_list.js";
+import { recognise } from "./files.js";
+import { LossFields } from "./loss_fields.js";
+import { areClassIds, missing, misfits } from "./places.js";
+import { problemElement } from "./problems.js";
+import { filesOf, score } from "./requests.js";
+import { session } from "./session.js";
+
+/** @import { Info } from "./client/index.js" */
+/** @import { Found } from "./files.js" */
+/** @import { Progress } from "./upload.js" */
 /** @import { Run } from "./requests.js" */
 
 /**
@@ -7,5 +22,216 @@
  * @param {{ onRun: (run: Run) => void }} options
  */
 export function startForm(root, { onRun }) {
-  root.textContent = "";
+  new Form(root, onRun).start();
+}
+
+class Form {
+  #root;
+  #onRun;
+  #files = new FileList(() => this.#show());
+  #loss = new LossFields(() => this.#show());
+  #problems = element("div", { id: "problems" });
+  #notes = element("ul", { class: "misfits", id: "misfits" });
+  #next = element("p", { id: "next", role: "status" });
+  #go = element("button", { class: "main", id: "go", "aria-describedby": "next" }, ["Show the loss"]);
+  #progress = element("progress", { "aria-label": "Upload" });
+  #progressText = element("span", { id: "progress-text" });
+  #running = element("div", { class: "row running", hidden: "" });
+  #said = element("p", { class: "unseen", role: "status", id: "said" });
+  #links = element("p", { class: "note", id: "example-files", hidden: "" });
+  #commands = commandsElement();
+  /** @type {AbortController | null} */
+  #controller = null;
+  #isReady = false;
+
+  /** @param {HTMLElement} root @param {(run: Run) => void} onRun */
+  constructor(root, onRun) {
+    this.#root = root;
+    this.#onRun = onRun;
+  }
+
+  start() {
+    const form = element("form", { class: "score-form" }, [
+      this.#dropZone(),
+      this.#files.root,
+      this.#links,
+      this.#notes,
+      this.#loss.root,
+      element("div", { class: "actions" }, [this.#go, this.#next]),
+      this.#running,
+      this.#problems,
+      this.#said,
+      this.#commands.root,
+    ]);
+    this.#running.append(
+      this.#progress,
+      this.#progressText,
+      button("Cancel", () => this.#controller?.abort(), { id: "cancel" }),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#run();
+    });
+    this.#root.replaceChildren(form);
+    takeDrops(this.#root, (files) => this.#take(files));
+    session.onKey(() => this.#load());
+    this.#load();
+    this.#show();
+  }
+
+  #dropZone() {
+    const input = element("input", { type: "file", multiple: "", id: "choose", class: "unseen", "aria-describedby": "drop-note" });
+    input.addEventListener("change", () => {
+      this.#take([...(input.files ?? [])]);
+      input.value = ""; // the same file can be chosen again
+    });
+    return element("div", { class: "drop" }, [
+      element("h2", {}, ["Drop your model's outputs and the targets here"]),
+      element("p", { class: "note", id: "drop-note" }, [
+        "Two .npy files, or one .npz, an Arrow stream, a saved report. Further files if you have them: another model's outputs, names of classes and rows, groups.",
+      ]),
+      element("div", { class: "row" }, [
+        element("label", { for: "choose", class: "choose" }, ["Choose files"]),
+        input,
+        button("Try an example", () => this.#tryExample(), { id: "example" }),
+      ]),
+    ]);
+  }
+
+  /** Learn the losses of the server. */
+  async #load() {
+    try {
+      const { losses } = await session.client().info();
+      this.#loss.setLosses(losses);
+      this.#problems.replaceChildren();
+      this.#isReady = true;
+    } catch (error) {
+      if (this.#isReady) return; // what it said before stands; the next request asks for a key
+      this.#problems.replaceChildren(problemElement(error), button("Try again", () => this.#load()));
+    }
+    this.#show();
+  }
+
+  /** @param {readonly File[]} files */
+  async #take(files) {
+    this.#problems.replaceChildren();
+    await takeFiles(files, {
+      onFound: (found) => {
+        if (found.kind === "report") this.#onRun({ name: found.file.name, document: found.document, scored: null });
+        else this.#files.add(found);
+      },
+      onError: (error) => this.#problems.append(problemElement(error)),
+    });
+    this.#say(`${files.length === 1 ? (files[0]?.name ?? "") : `${files.length} files`} taken.`);
+  }
+
+  async #tryExample() {
+    this.#problems.replaceChildren();
+    this.#files.clear();
+    this.#links.replaceChildren("The example's files: ");
+    for (const { file, place } of exampleFiles()) {
+      const found = await recognise(file);
+      if (found.kind !== "report") this.#files.add(found, place);
+      this.#links.append(element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]), " ");
+    }
+    this.#links.hidden = false;
+    this.#loss.choose("focal");
+    await this.#run();
+  }
+
+  /** Bring all that depends on files and parameters up to date. */
+  #show() {
+    const { items } = this.#files;
+    this.#loss.suggestClassIds(areClassIds(items));
+    const { params, classAxis, hasClassIds } = this.#loss.asked();
+    this.#notes.replaceChildren(...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])));
+    const next = missing(items);
+    this.#next.textContent = next ?? "";
+    const isComplete = next === null && this.#isReady;
+    this.#go.disabled = !isComplete || this.#controller !== null;
+    this.#root.classList.toggle("has-files", items.length > 0);
+    const address = new URL("..", import.meta.url).href.replace(/\/$/, "");
+    this.#commands.show(isComplete ? { loss: this.#loss.name, params, items, address, hasKey: session.hasKey } : null);
+  }
+
+  async #run() {
+    if (this.#controller !== null || missing(this.#files.items) !== null || !this.#isReady) return;
+    this.#controller = new AbortController();
+    this.#problems.replaceChildren();
+    this.#running.hidden = false;
+    this.#progressed({ sent: 0, total: 0 });
+    this.#say("Sending.");
+    try {
+      const { signal } = this.#controller;
+      const scored = { loss: this.#loss.name, params: this.#loss.asked().params, ...(await filesOf(this.#files.items)) };
+      this.#show();
+      const document = await score(scored, { signal, onProgress: (progress) => this.#progressed(progress) });
+      this.#say("Done. The results are shown after the form.");
+      this.#onRun({ name: this.#runName(), document, scored });
+    } catch (error) {
+      if (this.#controller.signal.aborted) this.#say("Cancelled.");
+      else this.#fail(error);
+    } finally {
+      this.#controller = null;
+      this.#running.hidden = true;
+      this.#show();
+    }
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    if (!(error instanceof LossdError)) console.error(error);
+    this.#problems.replaceChildren(problemElement(error));
+    this.#problems.scrollIntoView({ block: "nearest" });
+  }
+
+  /** @param {Progress} progress */
+  #progressed({ sent, total }) {
+    const isSending = sent < total || total === 0;
+    if (isSending && total > 0) this.#progress.value = sent / total;
+    else this.#progress.removeAttribute("value");
+    const percent = Math.floor((100 * sent) / (total || 1));
+    this.#progressText.textContent = isSending
+      ? `Sending: ${percent} % of ${sizeText(total)}`
+      : `Computing: all ${sizeText(total)} are sent`;
+    if (!isSending) this.#say("Computing.");
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    if (this.#said.textContent !== text) this.#said.textContent = text;
+  }
+
+  #runName() {
+    const { items } = this.#files;
+    const main = items.find(({ place }) => place === "logits" || place === "probabilities") ?? items[0];
+    const { params } = this.#loss.asked();
+    const given = Object.entries(params).filter(([name]) => name !== "sweep" && name !== "top");
+    const words = given.map(([name, value]) => `${name} ${value === null ? "off" : String(value)}`);
+    return [`${main?.found.file.name ?? ""}: ${this.#loss.name}`, ...words].join(", ");
+  }
+}
+
+/**
+ * Take files that are dropped anywhere, while the form is shown.
+ * @param {HTMLElement} root
+ * @param {(files: readonly File[]) => void} onFiles
+ */
+function takeDrops(root, onFiles) {
+  /** @param {DragEvent} event */
+  const holdsFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files") && root.offsetParent !== null;
+  document.addEventListener("dragover", (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    root.classList.add("dropping");
+  });
+  document.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (relatedTarget === null) root.classList.remove("dropping");
+  });
+  document.addEventListener("drop", (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    root.classList.remove("dropping");
+    onFiles([...(event.dataTransfer?.files ?? [])]);
+  });
 }

@@ -6,6 +6,8 @@ import { startResults } from "./results.js";
 import { session } from "./session.js";
 import { startUsage } from "./usage.js";
 
+/** @import { Run } from "./requests.js" */
+
 /** @param {string} id */
 function byId(id) {
   const found = document.getElementById(id);
@@ -14,18 +16,32 @@ function byId(id) {
 }
 
 const results = startResults(byId("results"));
-startForm(byId("score"), { onRun: (run) => results.add(run) });
+startForm(byId("score"), { onRun: show });
 const usage = startUsage(byId("usage"));
 startTabs(byId("tab-score"), byId("tab-usage"));
 startKey(byId("key"));
-showReport().catch((error) => byId("panel-score").prepend(problemElement(error)));
+startReport();
 
-/** Show the report that the server was started with, if it has one. */
-async function showReport() {
-  const response = await session.request("ui/report");
-  if (response.status === 204 || response.status === 401) return; // there is none, or nobody gave a key
-  if (!response.ok) throw await responseError(response);
-  results.add({ name: "saved report", document: await response.json(), scored: null });
+/** @param {Run} run */
+function show(run) {
+  byId("panel-score").classList.add("has-runs");
+  results.add(run);
+}
+
+/** Show the report that the server was started with, if it has one; once there is a key, where it asks for one. */
+function startReport() {
+  let isDone = false;
+  const ask = async () => {
+    const response = isDone ? null : await session.request("ui/report");
+    if (response === null || response.status === 401) return;
+    isDone = true;
+    if (response.status === 204) return;
+    if (!response.ok) throw await responseError(response);
+    show({ name: "saved report", document: await response.json(), scored: null });
+  };
+  const start = () => ask().catch((error) => byId("panel-score").prepend(problemElement(error)));
+  session.onKey(start);
+  start();
 }
 
 /** @param {readonly HTMLElement[]} tabs */

@@ -1,8 +1,10 @@
 // The request of a report: what was chosen in the form, as the client takes it.
 
+import { readIntegers } from "./heads.js";
 import { session } from "./session.js";
 
 /** @import { Groups, Report, ReportRequest } from "./client/index.js" */
+/** @import { Item } from "./places.js" */
 /** @import { Progress } from "./upload.js" */
 
 /**
@@ -22,6 +24,30 @@ import { session } from "./session.js";
  */
 
 /**
+ * What files stand for, as the client takes it.
+ * @param {readonly Item[]} items
+ * @returns {Promise<{ files: Files, classNames: readonly string[] | null }>}
+ */
+export async function filesOf(items) {
+  /** @type {Record<string, unknown>} */
+  const files = {};
+  /** @type {Record<string, readonly string[] | BigInt64Array>} */
+  const columns = {};
+  let classNames = null;
+  for (const { found, place, label } of items) {
+    const value = found.kind === "lines" ? found.lines : found.file;
+    if (found.kind === "npz" || found.kind === "arrow") files[found.kind] = found.file;
+    else if (place === "classes" && found.kind === "lines") classNames = found.lines;
+    else if (place !== "groups") files[place] = value;
+    else if (found.kind === "lines") columns[label] = found.lines;
+    else if (found.kind === "npy" && found.head.shape.length === 1) columns[label] = await readIntegers(found.file);
+    else files["groups"] = value; // several columns in one file
+  }
+  if (Object.keys(columns).length > 0) files["groups"] = columns;
+  return { files: /** @type {Files} */ (files), classNames };
+}
+
+/**
  * Score files, and return the document of their report.
  * @param {Scored} scored
  * @param {{ baseline?: Blob | undefined, sections?: readonly string[] | undefined,
@@ -37,18 +63,22 @@ export async function score({ loss, params, files, classNames }, { baseline, sec
     ...(sections && { sections }),
   });
   const client = session.client(onProgress);
-  const document = await client.report(/** @type {"bce"} */ (loss), /** @type {ReportRequest} */ (request), { signal });
+  const document = await client.report(/** @type {"bce"} */ (loss), /** @type {ReportRequest<"bce">} */ (request), { signal });
   return withClassNames(document, classNames);
 }
 
 /**
- * A report's document with the names of its classes, if they are as many as its classes.
+ * A report's document with the names of its classes.
  * @param {Report} document
  * @param {readonly string[] | null} names
  * @returns {Report}
  */
 function withClassNames(document, names) {
-  if (names === null) return document;
+  const classes = document.classes?.count.length;
+  if (names === null || classes === undefined) return document;
+  if (names.length !== classes) {
+    throw new Error(`There are ${names.length} names of classes, and ${classes} classes. Mend or remove the names.`);
+  }
   const run = { version: null, kernel: null, device: null, request_id: null, first_row: null, ...document.run };
   return { ...document, run: { ...run, class_names: names } };
 }

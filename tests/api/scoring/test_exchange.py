@@ -11,11 +11,10 @@ import pytest
 from starlette.types import Message
 
 from lossd.api.auth import Gate
-from lossd.api.json_helper.parser import Parser
 from lossd.api.metrics import Metrics
 from lossd.api.problems import problem
 from lossd.api.scoring.exchange import Exchange
-from lossd.api.services import Service
+from lossd.api.services import Helpers, Service
 from lossd.engine.admission.quota_memory import quotas_bytes
 from lossd.engine.admission.quotas import Quotas
 from lossd.engine.dispatch.worker_pool import WorkerPool
@@ -42,9 +41,9 @@ async def serve(answer: Answer, sent: list[Message]) -> str:
     ours, theirs = socket_pair()
     pool = WorkerPool(memory, ours, 0, 1 << 17)
     gate = Gate(Quotas(quotas_fd, 1, 0), teams=False)
-    parser = cast(Parser, None)  # no request has a long document
+    helpers = cast(Helpers, None)  # no request has a long document
     metrics = Metrics([Counters(tally_fd)], 0)
-    service = Service.create(settings, memory, pool, gate, parser, metrics, 0)
+    service = Service.create(settings, memory, pool, gate, helpers, metrics, 0)
     scope = {"type": "http", "headers": [], "lossd.request_id": "r1"}
     try:
         exchange = Exchange(scope=scope, receive=receive, send=send, loss="bce", began=0.0, service=service)

@@ -26,9 +26,8 @@ from lossd.api.auth import Gate
 from lossd.api.http.disconnects import DisconnectWatcher
 from lossd.api.http.linger import Lingerers
 from lossd.api.http.protocol import LossdProtocol
-from lossd.api.json_helper.parser import Parser
 from lossd.api.metrics import Metrics
-from lossd.api.services import Service
+from lossd.api.services import Helpers, Service
 from lossd.api.small_requests import heads, lane, layouts
 from lossd.api.small_requests.heads import read_head
 from lossd.api.small_requests.lane import LONGEST, PATIENCE, FastLane
@@ -136,8 +135,8 @@ async def front_end(**settings_given: float) -> AsyncIterator[FrontEnd]:
     control, supervisor = socket_pair()
     pool = WorkerPool(memory, control, 1, settings.slice_elements)
     gate = Gate(Quotas(fds[2], 1, 0), teams=False)
-    parser = cast(Parser, None)  # nobody asks it
-    service = Service.create(settings, memory, pool, gate, parser, Metrics([counters], 0), 0)
+    helpers = cast(Helpers, None)  # nobody asks it
+    service = Service.create(settings, memory, pool, gate, helpers, Metrics([counters], 0), 0)
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     state = ServerState()
     assert service.inplace is not None

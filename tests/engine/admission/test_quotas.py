@@ -59,12 +59,21 @@ def refused(desk: Desk, nbytes: int = 0) -> RequestError:
     return caught.value
 
 
-def test_a_team_without_limits_is_not_counted(desk: Desk) -> None:
+def test_a_team_without_limits_is_counted_and_never_refused(desk: Desk) -> None:
     desk.set()
-    assert desk.views[0].enter("a", 1 << 40) is None
-    assert desk.views[0].enter("unheard of", 1) is None
+    entries = [desk.views[i % FRONT_ENDS].enter("a", 1 << 40) for i in range(1000)]
+    assert [view.in_flight("a") for view in desk.views] == [(1000, 1000 << 40)] * FRONT_ENDS
     assert desk.views[0].left("a") == []
+    for i, entry in enumerate(entries):
+        desk.views[i % FRONT_ENDS].leave(entry)
+    assert desk.views[1].in_flight("a") == (0, 0)
+
+
+def test_a_team_that_is_not_known_is_not_counted(desk: Desk) -> None:
+    desk.set()
+    assert desk.views[0].enter("unheard of", 1) is None
     desk.views[0].leave(None)
+    assert desk.views[0].in_flight("unheard of") == (0, 0)
 
 
 def test_a_rate_of_requests_holds_over_all_front_ends(desk: Desk) -> None:
@@ -154,8 +163,9 @@ def test_limits_that_come_and_go_leave_the_counts_right(desk: Desk) -> None:
     desk.set()
     before = desk.views[0].enter("a", 10)
     desk.set(requests_in_flight=1)
-    counted = desk.views[0].enter("a", 10)
+    assert refused(desk).code == "too_many_in_flight"  # by what was let in without a limit
     desk.views[0].leave(before)
+    counted = desk.views[0].enter("a", 10)
     assert refused(desk).code == "too_many_in_flight"
     desk.set()
     desk.views[0].leave(counted)

@@ -35,7 +35,7 @@ class Observed:
     def held(self, nbytes: int) -> None:
         pass
 
-    def waits(self, requests: int) -> None:
+    def waits(self, team: str, requests: int, nbytes: int) -> None:
         pass
 
     def full(self, teams: int) -> None:

@@ -218,10 +218,36 @@ class UsageDay(UsageTotal):
     day: date = Field(description="The day in UTC.")
 
 
-class Usage(_Document):
-    """A team's usage by day."""
+class TeamLimits(_Document):
+    """A team's limits; null does not limit."""
 
-    team: str
+    requests_per_second: float | None = Field(description="Requests for a loss.")
+    elements_per_second: float | None = Field(description="Elements of their inputs.")
+    requests_in_flight: int | None = Field(description="Requests that are not answered yet.")
+    bytes_in_flight: int | None = Field(description="Bytes of their bodies.")
+
+
+class RequestsNow(_Document):
+    """Requests at this moment, of this server."""
+
+    requests: int
+    bytes: int
+
+
+class _Team(_Document):
+    team: str = Field(description="Its name.")
+    operator: bool = Field(description="Whether its keys may ask for `/overview`.")
+    weight: float = Field(description="Its share of the server, in proportion to others'.")
+    limits: TeamLimits
+    in_flight: RequestsNow = Field(
+        description="Its requests that are not answered yet, waiting ones included, and the bytes that their "
+        "bodies take; without those that are answered at once."
+    )
+
+
+class Usage(_Team):
+    """A team's usage by day, and its limits."""
+
     since: date = Field(description="The first day of the period asked for.")
     days: list[UsageDay] = Field(description="The days with any usage, oldest first.")
     total: UsageTotal
@@ -236,11 +262,58 @@ class WorkerInfo(_Document):
     restarts: int
 
 
+class TeamUsage(_Document):
+    """A team's usage by day and in total."""
+
+    days: list[UsageDay] = Field(description="The days with any usage, oldest first.")
+    total: UsageTotal
+
+
+class TeamOverview(_Team):
+    """A team as an operator sees it."""
+
+    disabled: bool = Field(description="Whether all its keys are refused.")
+    waiting: RequestsNow = Field(
+        description="Its requests that wait unread, for their turn or for memory, and the bytes that they "
+        "wait for."
+    )
+    usage: TeamUsage | None = Field(description="Its usage; null where `notes` says why there is none.")
+
+
+class QueueOverview(_Document):
+    """The requests of all teams."""
+
+    in_flight: RequestsNow = Field(
+        description="Requests being worked on, and the memory reserved for bodies and answers."
+    )
+    waiting: RequestsNow = Field(description="Requests that wait unread, and the bytes they wait for.")
+
+
+class MemoryOverview(_Document):
+    """A part of the memory for bodies and answers."""
+
+    part: Literal["bodies", "small_bodies", "answers"]
+    bytes: int = Field(description="All of it, over all front ends.")
+    reserved: int = Field(description="What is reserved now.")
+
+
+class Overview(_Document):
+    """All teams, the workers and the queue."""
+
+    since: date = Field(description="The first day of the period asked for.")
+    notes: list[str] = Field(description="Why usage is missing; mostly none.")
+    teams: list[TeamOverview] = Field(description="The teams, in the order of the teams file.")
+    workers: list[WorkerInfo]
+    queue: QueueOverview
+    memory: list[MemoryOverview]
+
+
 class ParameterInfo(_Document):
     """A parameter of a loss."""
 
     name: str
     default: object
+    values: dict[str, object] = Field(description="The values allowed, as JSON Schema.")
     summary: str
 
 

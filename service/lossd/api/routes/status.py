@@ -97,11 +97,16 @@ def describe(service: Service) -> Info:
             report_row_elements=settings.max_report_row_elements,
             timeout_seconds=settings.timeout_seconds,
         ),
-        workers=[
-            WorkerInfo(pid=slot.pid, device=slot.device, state=slot.state, restarts=slot.restarts)
-            for slot in slots
-        ],
+        workers=describe_workers(service),
     )
+
+
+def describe_workers(service: Service) -> list[WorkerInfo]:
+    """Return the workers as they are now."""
+    return [
+        WorkerInfo(pid=slot.pid, device=slot.device, state=slot.state, restarts=slot.restarts)
+        for slot in service.pool.slots.values()
+    ]
 
 
 def _describe_loss(loss: Loss) -> LossInfo:
@@ -110,7 +115,12 @@ def _describe_loss(loss: Loss) -> LossInfo:
         title=loss.title,
         summary=loss.summary,
         parameters=[
-            ParameterInfo(name=parameter.name, default=parameter.default, summary=parameter.summary)
+            ParameterInfo(
+                name=parameter.name,
+                default=parameter.default,
+                values=dict(parameter.schema),
+                summary=parameter.summary,
+            )
             for parameter in (*SHARED, *loss.parameters, *REPORT)
         ],
     )

@@ -26,12 +26,17 @@ _POLICY: Final = (
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     b"require-trusted-types-for 'script'; trusted-types lossd"
 )
-_HEADERS: Final = (
-    (b"cache-control", b"no-cache"),  # browsers ask whether a file has changed: a server may be upgraded
+HEADERS: Final = (
     (b"content-security-policy", _POLICY),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
+)
+
+
+_OF_FILES: Final = (
+    *HEADERS,
+    (b"cache-control", b"no-cache"),  # browsers ask whether a file has changed: a server may be upgraded
 )
 
 
@@ -50,7 +55,7 @@ class Redirect:
 def page_files() -> dict[str, Document | Redirect]:
     """Return the page's files by path, as they are now: no path of a request names a file."""
     found = {
-        f"/ui/{path.relative_to(FOLDER).as_posix()}": Document(path.read_bytes(), kind, _HEADERS)
+        f"/ui/{path.relative_to(FOLDER).as_posix()}": Document(path.read_bytes(), kind, _OF_FILES)
         for folder in (FOLDER, FOLDER / "client")  # a link in a checkout, which rglob would not follow
         for path in sorted(folder.iterdir())
         if (kind := _KINDS.get(path.suffix)) is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lossd.api.accounting import server_timing
-from lossd.api.json_helper.parser import LARGE_BYTES
+from lossd.api.helpers.json_parser import LARGE_BYTES
 from lossd.api.scoring.array_answer import check_answer, reserve_output
 from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
@@ -205,7 +205,7 @@ class WholeBody:
             return self._reader.finish(received)
         if self._exchange.format == "json":
             deadline, team = self._exchange.answer_deadline, self._exchange.team
-            return await self._service.parser.parse_document(
+            return await self._service.helpers.parser.parse_document(
                 region, self._received, deadline=deadline, team=team.name, weight=team.weight
             )
         loop = asyncio.get_running_loop()

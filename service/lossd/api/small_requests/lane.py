@@ -238,7 +238,8 @@ class FastLane:
                 return False
             layout, start = found
         try:
-            request.entry = quotas.enter(team, head.length)
+            # It is answered before this process does anything else: who has no limits need not be counted.
+            request.entry = quotas.enter(team, head.length) if quotas.is_limited(team) else None
         except RequestError:
             return False
         request.elements = layout.request.cut.size

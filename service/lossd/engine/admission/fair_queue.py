@@ -121,8 +121,8 @@ class Observer(Protocol):
     def held(self, nbytes: int) -> None:
         """Add to the bytes that are held; a negative number when they are given back."""
 
-    def waits(self, requests: int) -> None:
-        """Add to the requests that wait."""
+    def waits(self, team: str, requests: int, nbytes: int) -> None:
+        """Add to a team's requests that wait, and to the bytes that they wait for."""
 
     def full(self, teams: int) -> None:
         """Add to the number of teams that have filled their share for a minute."""
@@ -134,7 +134,7 @@ class Unobserved:
     def held(self, nbytes: int) -> None:
         """Ignore it."""
 
-    def waits(self, requests: int) -> None:
+    def waits(self, team: str, requests: int, nbytes: int) -> None:
         """Ignore it."""
 
     def full(self, teams: int) -> None:
@@ -267,7 +267,7 @@ class FairQueue(ABC, Generic[T]):
         account = self._account(team, weight)
         waiter: _Waiter[T] = _Waiter(nbytes, asyncio.get_running_loop().create_future())
         account.waiting.append(waiter)
-        self._count_waiter(account, waiter, 1)
+        self._count_waiter(team, account, waiter, 1)
         self._serve()  # this team may be the one to serve next
         self._review(team, account)
         try:
@@ -278,7 +278,7 @@ class FairQueue(ABC, Generic[T]):
                 self._undo(waiter.given.result())
             elif waiter in account.waiting:
                 account.waiting.remove(waiter)
-                self._count_waiter(account, waiter, -1)
+                self._count_waiter(team, account, waiter, -1)
             refusal = self._full(nbytes, team)
             self._review(team, account)
             self._serve()
@@ -319,7 +319,7 @@ class FairQueue(ABC, Generic[T]):
                 self._observer.held(waiter.nbytes)
                 waiter.given.set_result(given)
             team.waiting.popleft()
-            self._count_waiter(team, waiter, -1)
+            self._count_waiter(name, team, waiter, -1)
             self._review(name, team)
         self._released.end()
 
@@ -327,10 +327,10 @@ class FairQueue(ABC, Generic[T]):
         """Return whether a team's next request waits for bytes of its own team."""
         return bool(account.waiting) and self._fills_share(account, account.waiting[0].nbytes)
 
-    def _count_waiter(self, team: _Team[T], waiter: _Waiter[T], by: int) -> None:
-        team.asked += by * waiter.nbytes
+    def _count_waiter(self, team: str, account: _Team[T], waiter: _Waiter[T], by: int) -> None:
+        account.asked += by * waiter.nbytes
         self.waiting += by
-        self._observer.waits(by)
+        self._observer.waits(team, by, by * waiter.nbytes)
 
     def _account(self, team: str, weight: float) -> _Team[T]:
         account = self._teams.get(team)

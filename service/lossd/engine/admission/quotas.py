@@ -76,6 +76,7 @@ class Quotas:
         self._rates, self._withheld, self._in_flight = memory.rates, memory.withheld, memory.in_flight
         self._own, self._refused = memory.in_flight[index], memory.refused[index]
         self._leased = leased
+        self._rows: Mapping[str, int] = {}
         self._limited: dict[str, tuple[int, Limits]] = {}
         self._rates_of: dict[str, list[tuple[int, str, float, str]]] = {}  # kind, name, rate, policy
         self._last_charge: dict[int, int] = {}  # elements, by row
@@ -90,10 +91,15 @@ class Quotas:
             teams: By name.
             rows: The row of each team, which never changes.
         """
+        self._rows = rows
         self._limited = {
             name: (rows[name], team.limits) for name, team in teams.items() if team.limits != Limits()
         }
         self._rates_of = {name: _rates(limits) for name, (_, limits) in self._limited.items()}
+
+    def is_limited(self, team: str) -> bool:
+        """Return whether a team has limits."""
+        return team in self._limited
 
     def enter(self, team: str, nbytes: int) -> Entry | None:
         """Admit a request, and count it until `leave`.
@@ -103,7 +109,7 @@ class Quotas:
             nbytes: The bytes of memory that its body takes.
 
         Returns:
-            None if the team has no limits.
+            None if there is no such team.
 
         Raises:
             RequestError: ``rate_limited``, ``too_many_in_flight``; ``body_too_large`` if the body alone is
@@ -111,7 +117,7 @@ class Quotas:
         """
         found = self._limited.get(team)
         if found is None:
-            return None
+            return self._enter_unlimited(team, nbytes)
         row, limits = found
         if limits.bytes_in_flight is not None and nbytes > limits.bytes_in_flight:
             detail = (
@@ -128,6 +134,14 @@ class Quotas:
         except RequestError:
             self._count(entry, -1)
             raise
+        return entry
+
+    def _enter_unlimited(self, team: str, nbytes: int) -> Entry | None:
+        row = self._rows.get(team)
+        if row is None:
+            return None
+        entry = Entry(row, nbytes)
+        self._count(entry, 1)
         return entry
 
     def leave(self, entry: Entry | None) -> None:
@@ -153,6 +167,14 @@ class Quotas:
         found = self._limited.get(team)
         if found is not None:
             self._check_elements(*found, team)
+
+    def in_flight(self, team: str) -> tuple[int, int]:
+        """Return the requests of a team that are in flight over all front ends, and their bytes."""
+        row = self._rows.get(team)
+        if row is None:
+            return 0, 0
+        requests, nbytes = (sum(own[2 * row + i] for own in self._in_flight) for i in (0, 1))
+        return int(requests), int(nbytes)
 
     def left(self, team: str) -> list[Left]:
         """Return what is left of a team's rates; empty if it has none."""

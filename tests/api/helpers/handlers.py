@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from lossd.api.json_helper.process import serve
+from lossd.api.helpers.process import serve
 
 
 def handle(request: bytes) -> bytes:

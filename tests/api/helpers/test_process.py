@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 import uvloop
 
-from lossd.api.json_helper.process import Helper, HelperDiedError, HelperHungError
+from lossd.api.helpers.process import Helper, HelperDiedError, HelperHungError
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ async def a_helper(
     when_hung: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Helper]:
     """A helper that must leave nothing behind."""
-    helper = Helper("api.json_helper.handlers", "", fds, seconds, hang_seconds, when_hung)
+    helper = Helper("api.helpers.handlers", "", fds, seconds, hang_seconds, when_hung)
     try:
         yield helper
     finally:
@@ -307,10 +307,10 @@ def test_closing_ends_requests_in_flight(run: Runner) -> None:
 
 FRONT_END = """
 import asyncio
-from lossd.api.json_helper.process import Helper
+from lossd.api.helpers.process import Helper
 
 async def main():
-    helper = Helper("api.json_helper.handlers", "", (), 60, 10)
+    helper = Helper("api.helpers.handlers", "", (), 60, 10)
     print((await helper.call(b"pid", lambda: None)).decode(), flush=True)
     await asyncio.sleep(600)
 

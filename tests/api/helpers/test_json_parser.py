@@ -15,7 +15,7 @@ import orjson
 import pytest
 import uvloop
 
-from lossd.api.json_helper.parser import Parser
+from lossd.api.helpers.json_parser import Parser
 from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.ipc.memory import Memory, create_memory
 from lossd.types import Body, RequestError
@@ -212,7 +212,7 @@ def test_the_event_loop_is_not_blocked() -> None:
 
 def test_the_helper_imports_neither_torch_nor_the_http_framework() -> None:
     script = """
-import sys, lossd.api.json_helper.parser
+import sys, lossd.api.helpers.json_parser
 assert not {"torch", "fastapi", "starlette", "uvicorn", "pydantic", "pyarrow"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], timeout=60, check=True)

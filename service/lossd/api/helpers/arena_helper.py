@@ -1,0 +1,195 @@
+"""A helper process that reads documents from the arena, and writes what it makes of them behind them.
+
+`ArenaHelper` is the front end's side, `work_in_arena` the process's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from lossd import logs
+from lossd.api.helpers.process import Helper, HelperDiedError, HelperHungError, serve
+from lossd.engine.admission.arena import Region
+from lossd.engine.ipc.memory import Memory
+from lossd.types import ErrorCode, RequestError
+
+logger = logging.getLogger(__name__)
+
+
+class HelperOptions(msgspec.Struct, frozen=True):
+    """Options of a helper process, as its argument.
+
+    Attributes:
+        arena_fd: The arena's descriptor.
+        arena_bytes: The arena's length.
+        number: The front end's number, for logs.
+        most_bytes: The memory that a document may take besides; 0 for no limit.
+    """
+
+    arena_fd: int
+    arena_bytes: int
+    number: int
+    most_bytes: int = 0
+
+
+class Refused(msgspec.Struct, array_like=True, tag="refused", frozen=True):
+    """The error of a document, with the fields of a RequestError."""
+
+    code: ErrorCode
+    detail: str
+    errors: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, error: RequestError) -> Refused:
+        """Return an error to be sent."""
+        return cls(error.code, error.detail, list(error.errors))
+
+    def error(self) -> RequestError:
+        """Return the error that was sent."""
+        return RequestError(ErrorCode(self.code), self.detail, self.errors)
+
+
+class Failures(NamedTuple):
+    """What is said of a document of which there is no answer.
+
+    Attributes:
+        late: Its deadline passed.
+        hung: The process stood still.
+        died: The process died of it.
+    """
+
+    late: str
+    hung: str
+    died: str
+
+
+class _Document(msgspec.Struct, array_like=True, frozen=True):
+    """A document in the arena.
+
+    Attributes:
+        offset: The document's offset in the arena.
+        length: The document's length.
+        region_bytes: The length of the region that holds it.
+    """
+
+    offset: int
+    length: int
+    region_bytes: int
+
+
+_documents: Final = msgspec.msgpack.Decoder(_Document)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class ArenaHelper:
+    """A helper process, which the first document starts.
+
+    Args:
+        module: The module that the process runs, which calls `work_in_arena`.
+        options: The process's options. The arena's descriptor is kept as a duplicate.
+        seconds: The processor time of one document, after which the process is killed.
+        hang_seconds: How long the process may stand still before it is killed.
+        failures: What is said of a document of which there is no answer.
+        when_hung: Called when the process was killed because it stood still.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        options: HelperOptions,
+        seconds: float,
+        hang_seconds: float,
+        failures: Failures,
+        when_hung: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._fd: Final = os.dup(options.arena_fd)
+        argument = msgspec.json.encode(msgspec.structs.replace(options, arena_fd=self._fd)).decode()
+        self._helper: Final = Helper(module, argument, (self._fd,), seconds, hang_seconds, when_hung)
+        self._failures: Final = failures
+
+    @property
+    def pid(self) -> int | None:
+        """The helper's process id, if there is a process."""
+        return self._helper.pid
+
+    async def ask(self, region: Region, length: int, deadline: float, team: str, weight: float) -> bytes:
+        """Return the process's answer to a document at the beginning of a region.
+
+        Args:
+            region: The memory that holds the document, and has room behind it. The helper holds it too, while
+                the process may write to it: the caller may release it at any time.
+            length: The document's length.
+            deadline: The deadline of the answer, by time.monotonic().
+            team: The document's team.
+            weight: The team's weight.
+
+        Raises:
+            RequestError: ``deadline_exceeded``; ``overloaded``: the process hung; or ``internal_error``: it
+                died of the document.
+        """
+        document = _encode(_Document(region.offset, length, region.nbytes))
+        region.share()
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._helper.call(document, region.release, team, weight)
+        except TimeoutError:
+            raise RequestError(ErrorCode.DEADLINE_EXCEEDED, self._failures.late) from None
+        except HelperHungError:
+            logger.error("a document of %d bytes has no answer: the helper hung", length)
+            raise RequestError(ErrorCode.OVERLOADED, self._failures.hung) from None
+        except HelperDiedError:
+            logger.error("a document of %d bytes has no answer: the helper failed", length)
+            raise RequestError(ErrorCode.INTERNAL_ERROR, self._failures.died) from None
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._helper.close()
+        os.close(self._fd)
+
+
+def work_in_arena(argument: str, kind: str, work: Callable[[memoryview, int], object]) -> None:
+    """Run the helper process.
+
+    Args:
+        argument: Its options as JSON.
+        kind: Its kind, for the log.
+        work: Returns the answer to a document, given its region and its length. A RequestError is one, too.
+    """
+    options = msgspec.json.decode(argument, type=HelperOptions)
+    level, form = os.environ.get("LOSSD_LOG_LEVEL", "info"), os.environ.get("LOSSD_LOG_FORMAT")
+    logs.configure(kind, options.number, level, "json" if form == "json" else "console")
+    memory = Memory(options.arena_fd, options.arena_bytes)
+    if options.most_bytes:
+        _limit_memory(options.most_bytes)
+
+    def handle(request: bytes) -> bytes:
+        document = _documents.decode(request)
+        region = memory.view[document.offset : document.offset + document.region_bytes]
+        try:
+            return _encode(work(region, document.length))
+        except RequestError as error:
+            return _encode(Refused.of(error))
+
+    serve(handle)
+
+
+def _limit_memory(nbytes: int) -> None:
+    """Let the process take so many bytes of memory of its own besides: it raises MemoryError for more.
+
+    The arena does not count, since it is shared. Where the kernel cannot limit this there is no limit.
+    """
+    if sys.platform == "linux":
+        used = re.search(rb"VmData:\s+(\d+) kB", Path("/proc/self/status").read_bytes())
+        most = nbytes + (int(used[1]) << 10 if used else 0)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))

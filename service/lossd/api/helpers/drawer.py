@@ -1,0 +1,104 @@
+"""The front end's side of the helper process that draws reports (`lossd.api.helpers.report_drawer`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from lossd.api.helpers.arena_helper import ArenaHelper, Failures, HelperOptions, Refused
+from lossd.engine.admission.arena import Region
+
+_EXPANSION: Final = 4
+"""Rows of a table are about that many times as long as in the document."""
+_LEAST: Final = 1 << 20
+"""Bytes for a view at least: pictures hardly depend on the document's length."""
+MEMORY: Final = 8
+"""The memory that drawing may take, as a multiple of the longest document. Once parsed, a report takes about
+three times its length; `[{},{},...]` takes 25 times, and is refused."""
+
+
+class Drawn(msgspec.Struct, array_like=True, tag="drawn", frozen=True):
+    """A view, which lies behind its document.
+
+    Attributes:
+        length: Its length.
+    """
+
+    length: int
+
+
+_Answer: TypeAlias = Drawn | Refused
+
+_answers: Final[msgspec.msgpack.Decoder[_Answer]] = msgspec.msgpack.Decoder(_Answer)
+FAILURES: Final = Failures(
+    late="the deadline passed before the reports were drawn; allow more time, or show smaller ones",
+    hung="the process that draws reports stood still; try again",
+    died="the server failed to draw the reports; `lossd report FILE --html` draws a saved one without it",
+)
+
+
+def view_bytes(nbytes: int) -> int:
+    """Return the memory that a document of so many bytes and its view need."""
+    return nbytes + max(_EXPANSION * nbytes, _LEAST)
+
+
+class Drawer:
+    """Draws reports in a helper process, which the first of them starts.
+
+    Args:
+        arena_fd: The arena's descriptor; kept as a duplicate.
+        arena_bytes: The arena's length.
+        most_bytes: The longest document.
+        seconds: The processor time of one view, after which the helper is killed.
+        hang_seconds: How long the helper may stand still before it is killed.
+        number: The front end's number.
+        when_hung: Called when the helper was killed because it stood still.
+    """
+
+    def __init__(
+        self,
+        arena_fd: int,
+        arena_bytes: int,
+        most_bytes: int,
+        seconds: float,
+        hang_seconds: float,
+        number: int = 0,
+        when_hung: Callable[[], None] = lambda: None,
+    ) -> None:
+        options = HelperOptions(arena_fd, arena_bytes, number, MEMORY * most_bytes)
+        self._helper: Final = ArenaHelper(
+            "lossd.api.helpers.report_drawer", options, seconds, hang_seconds, FAILURES, when_hung
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The helper's process id, if there is a process."""
+        return self._helper.pid
+
+    async def draw(
+        self, region: Region, length: int, *, deadline: float, team: str = "default", weight: float = 1.0
+    ) -> memoryview:
+        """Draw the document at the beginning of a region as HTML, which is written behind it.
+
+        Args:
+            region: `view_bytes` of memory. The drawer holds it too, while the helper may write to it: the
+                caller may release it at any time.
+            length: The document's length.
+            deadline: The deadline of the answer, by time.monotonic().
+            team: The document's team.
+            weight: The team's weight.
+
+        Raises:
+            RequestError: The document is wrong or its view too long; ``deadline_exceeded``; ``overloaded``:
+                the helper hung; or ``internal_error``: drawing failed.
+        """
+        answer = _answers.decode(await self._helper.ask(region, length, deadline, team, weight))
+        if isinstance(answer, Refused):
+            raise answer.error()
+        return region.view[length : length + answer.length]
+
+    async def close(self) -> None:
+        """End the helper."""
+        await self._helper.close()

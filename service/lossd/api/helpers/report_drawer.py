@@ -1,0 +1,46 @@
+"""The helper process that draws reports as HTML, with the client's code that makes `lossd report --html`.
+
+It is the only part of the server that uses the client. No other module imports it: `Drawer` runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from lossd.api.helpers.arena_helper import work_in_arena
+from lossd.api.helpers.drawer import FAILURES, MEMORY, Drawn
+from lossd.types import ErrorCode, RequestError
+from lossd_client._views import NotJson, ViewError, draw_views
+
+logger = logging.getLogger(__name__)
+
+
+def _draw(region: memoryview, length: int) -> Drawn:
+    """Draw the document at the beginning of a region, and write the view behind it."""
+    try:
+        view = draw_views(bytes(region[:length])).encode()
+    except NotJson as error:
+        raise RequestError(ErrorCode.MALFORMED_JSON, str(error)) from None
+    except ViewError as error:
+        pointers = [(error.pointer, str(error))] if error.pointer else []
+        raise RequestError(ErrorCode.INVALID_PARAMETER, str(error), pointers) from None
+    except MemoryError:
+        detail = f"drawing it takes over {MEMORY} times the memory of the longest body; show smaller reports"
+        raise RequestError(ErrorCode.BODY_TOO_LARGE, detail) from None
+    except Exception:
+        logger.exception("a document of %d bytes could not be drawn", length)
+        raise RequestError(ErrorCode.INTERNAL_ERROR, FAILURES.died) from None
+    room = len(region) - length
+    if len(view) > room:
+        detail = (
+            f"the view is {len(view)} bytes, and there is room for {room}; show reports with fewer groups, "
+            "classes or rows"
+        )
+        raise RequestError(ErrorCode.OUTPUT_TOO_LARGE, detail)
+    region[length : length + len(view)] = view
+    return Drawn(len(view))
+
+
+if __name__ == "__main__":
+    work_in_arena(sys.argv[1], "drawer", _draw)

@@ -1,0 +1,128 @@
+// The fields of the loss and its parameters.
+
+import { element } from "./elements.js";
+import { controlsOf, valueOf, valuesOf } from "./parameters.js";
+
+/** @import { Info } from "./client/index.js" */
+/** @import { Control } from "./parameters.js" */
+
+const GAMMAS = [0, 0.5, 1, 1.5, 2, 3];
+/** The loss whose gammas a report can sweep. */
+const SWEPT = "focal";
+
+export class LossFields {
+  root = element("fieldset", { class: "loss", hidden: "" });
+  #select = element("select", { id: "loss" });
+  #first = element("div", { class: "parameters" });
+  #more = element("div", { class: "parameters" });
+  #gammas = element("input", { id: "gammas", autocomplete: "off", "aria-describedby": "gammas-note" });
+  #gammasRow = element("div", { class: "parameter" });
+  #summary = element("small", { class: "note", id: "loss-note" });
+  #classIds = element("input", { type: "checkbox", id: "class-ids" });
+  #classIdsRow = element("p", { class: "suggestion", hidden: "" });
+  #areGammasOwn = false;
+  #onChange;
+  /** @type {Info["losses"]} */
+  #losses = [];
+  /** @type {readonly Control[]} */
+  #controls = [];
+
+  /** @param {() => void} onChange */
+  constructor(onChange) {
+    this.#onChange = onChange;
+    this.#gammasRow.append(
+      element("label", { for: "gammas" }, ["gammas to compare"]),
+      this.#gammas,
+      element("small", { class: "note", id: "gammas-note" }, ["The slider of the results has these: numbers with commas between them."]),
+    );
+    this.#classIdsRow.append(
+      element("label", {}, [this.#classIds, " The targets are class ids (targets_format=index): integers, with one dimension less than the inputs"]),
+    );
+    this.root.append(
+      element("legend", {}, ["Loss"]),
+      this.#classIdsRow,
+      element("div", { class: "parameter" }, [element("label", { for: "loss" }, ["loss"]), this.#select, this.#summary]),
+      this.#first,
+      element("details", { class: "more" }, [element("summary", {}, ["More parameters"]), this.#more]),
+    );
+    this.#gammas.addEventListener("input", () => (this.#areGammasOwn = this.#gammas.value.trim() !== ""));
+    this.#select.addEventListener("change", () => this.#build());
+    this.#classIds.addEventListener("change", () => this.#write("targets_format", this.#classIds.checked ? "index" : "dense"));
+    this.root.addEventListener("input", () => this.#changed());
+    this.root.addEventListener("change", () => this.#changed());
+  }
+
+  get name() {
+    return this.#select.value;
+  }
+
+  /** @param {Info["losses"]} losses */
+  setLosses(losses) {
+    const chosen = this.name;
+    this.#losses = losses;
+    this.#select.replaceChildren(...losses.map(({ name, title }) => element("option", { value: name }, [`${name}: ${title}`])));
+    if (losses.some(({ name }) => name === chosen)) this.#select.value = chosen;
+    this.root.hidden = false;
+    this.#build();
+  }
+
+  /** @param {string} name */
+  choose(name) {
+    this.#select.value = name;
+    this.#build();
+  }
+
+  /** Show the chosen loss's controls; parameters that it shares with the last one keep their values. */
+  #build() {
+    const former = valuesOf(this.#controls);
+    const { first, more } = controlsOf(this.#losses, this.name);
+    this.#controls = [...first, ...more];
+    for (const [name, value] of Object.entries(former)) this.#write(name, value);
+    this.#first.replaceChildren(...first.map(({ root }) => root));
+    this.#more.replaceChildren(...(this.name === SWEPT ? [this.#gammasRow] : []), ...more.map(({ root }) => root));
+    this.#changed();
+  }
+
+  #changed() {
+    const isIndex = this.#value("targets_format") === "index";
+    this.#classIds.checked = isIndex;
+    if (!this.#areGammasOwn) {
+      const gamma = Number(this.#value("gamma") ?? 0);
+      this.#gammas.value = [...new Set([...GAMMAS, gamma])].sort((one, other) => one - other).join(", ");
+    }
+    this.#onChange();
+  }
+
+  /** @param {string} name */
+  #value(name) {
+    return this.#controls.find(({ parameter }) => parameter.name === name)?.read();
+  }
+
+  /** @param {string} name @param {unknown} value */
+  #write(name, value) {
+    this.#controls.find(({ parameter }) => parameter.name === name)?.write(value);
+  }
+
+  /**
+   * Offer that targets are class ids, or no longer.
+   * @param {boolean} isLikely
+   */
+  suggestClassIds(isLikely) {
+    if (this.#classIdsRow.hidden !== isLikely) return; // it stands as it was
+    this.#classIdsRow.hidden = !isLikely;
+    this.#classIds.checked = isLikely;
+    this.#write("targets_format", isLikely ? "index" : "dense");
+  }
+
+  /** What is asked for: parameters that differ from the server's defaults, and what the shapes depend on. */
+  asked() {
+    const params = valuesOf(this.#controls);
+    const gammas = [valueOf(this.#gammas.value)].flat();
+    const sweep = this.name === SWEPT && gammas[0] !== "" ? { sweep: { gamma: /** @type {number[]} */ (gammas) } } : {};
+    return {
+      params: { ...params, ...sweep },
+      classAxis: Number(this.#value("class_axis") ?? -1),
+      hasClassIds: this.#value("targets_format") === "index",
+    };
+  }
+}

@@ -1,0 +1,157 @@
+// The controls of a loss's parameters, made of what GET /info says of them.
+
+import { element } from "./elements.js";
+
+/** @import { Info } from "./client/index.js" */
+/** @typedef {Info["losses"][number]["parameters"][number]} Parameter */
+/** @typedef {{ parameter: Parameter, root: HTMLElement, read: () => unknown, write: (value: unknown) => void }} Control */
+
+/** Those that have no control: a report has no use for them, or the files say them. */
+const NOT_ASKED = ["reduction", "axis", "report", "first_row", "group_names", "sweep"];
+
+/** A parameter that is off, beside its default. */
+const OFF = null;
+
+/**
+ * The controls of a loss: those that people reach for first, and the others.
+ * @param {Info["losses"]} losses
+ * @param {string} name
+ * @returns {{ first: Control[], more: Control[] }}
+ */
+export function controlsOf(losses, name) {
+  const loss = losses.find((each) => each.name === name);
+  const parameters = (loss?.parameters ?? []).filter((each) => !NOT_ASKED.includes(each.name));
+  /** @param {Parameter} parameter */
+  const isOwn = ({ name }) => losses.some(({ parameters }) => !parameters.some((each) => each.name === name));
+  const isFirst = (/** @type {Parameter} */ parameter) => isOwn(parameter) || parameter.name === "pos_weight";
+  return {
+    first: parameters.filter(isFirst).map(controlOf),
+    more: parameters.filter((each) => !isFirst(each)).map(controlOf),
+  };
+}
+
+/**
+ * The values of controls that differ from the server's defaults.
+ * @param {readonly Control[]} controls
+ * @returns {Record<string, unknown>}
+ */
+export function valuesOf(controls) {
+  const values = controls.map(({ parameter, read }) => /** @type {const} */ ([parameter, read()]));
+  return Object.fromEntries(
+    values
+      .filter(([parameter, value]) => JSON.stringify(value) !== JSON.stringify(parameter.default))
+      .map(([parameter, value]) => [parameter.name, value]),
+  );
+}
+
+/**
+ * @param {Parameter} parameter
+ * @returns {Control}
+ */
+function controlOf(parameter) {
+  const { name, summary } = parameter;
+  const id = `parameter-${name}`;
+  const note = element("small", { class: "note", id: `${id}-note` }, codeOf(summary));
+  const input = inputOf(parameter, id);
+  const label = element("label", { for: id }, [name]);
+  const off = offBox(parameter, input);
+  const root = element("div", { class: "parameter" }, [label, element("span", { class: "row" }, [input, ...(off ? [off] : [])]), note]);
+  const box = off?.querySelector("input");
+  return {
+    parameter,
+    root,
+    read: () => (box?.checked ? OFF : readInput(input, parameter)),
+    write: (value) => {
+      if (box) {
+        box.checked = value === OFF;
+        input.disabled = box.checked;
+      }
+      if (!box?.checked) writeInput(input, value);
+    },
+  };
+}
+
+/**
+ * A summary whose `code` is marked.
+ * @param {string} summary
+ */
+function codeOf(summary) {
+  return summary.split("`").map((part, place) => (place % 2 ? element("code", {}, [part]) : part));
+}
+
+/**
+ * @param {Parameter} parameter
+ * @param {string} id
+ */
+function inputOf({ name, values, default: usual }, id) {
+  const attributes = { id, name, "aria-describedby": `${id}-note` };
+  const words = wordsOf(values);
+  if (values["type"] === "string" && words.length) {
+    const options = words.map((word) => element("option", { value: word, selected: word === usual ? "" : null }, [word]));
+    return element("select", attributes, options);
+  }
+  if (values["type"] === "boolean") {
+    return element("input", { ...attributes, type: "checkbox", checked: usual === true ? "" : null });
+  }
+  const placeholder = usual === null ? "none" : null;
+  const input = element("input", { ...attributes, placeholder, autocomplete: "off", spellcheck: "false", size: "9" });
+  writeInput(input, usual);
+  return input;
+}
+
+/**
+ * The words that a schema allows.
+ * @param {Record<string, unknown>} schema
+ * @returns {string[]}
+ */
+function wordsOf(schema) {
+  return Array.isArray(schema["enum"]) ? schema["enum"].filter((word) => typeof word === "string") : [];
+}
+
+/**
+ * A box that turns a parameter off, where null is allowed and not the default.
+ * @param {Parameter} parameter
+ * @param {HTMLInputElement | HTMLSelectElement} input
+ */
+function offBox({ name, values, default: usual }, input) {
+  const kinds = [values, .../** @type {Record<string, unknown>[]} */ (values["oneOf"] ?? [])].flatMap(({ type }) => type);
+  if (usual === null || !kinds.includes("null")) return null;
+  const box = element("input", { type: "checkbox", id: `parameter-${name}-off` });
+  box.addEventListener("change", () => (input.disabled = box.checked));
+  return element("label", { class: "off" }, [box, element("span", { class: "unseen" }, [`${name} `]), "off"]);
+}
+
+/**
+ * @param {HTMLInputElement | HTMLSelectElement} input
+ * @param {Parameter} parameter
+ */
+function readInput(input, { default: usual }) {
+  if (input instanceof HTMLInputElement && input.type === "checkbox") return input.checked;
+  return input.value.trim() === "" ? usual : valueOf(input.value);
+}
+
+/**
+ * @param {HTMLInputElement | HTMLSelectElement} input
+ * @param {unknown} value
+ */
+function writeInput(input, value) {
+  if (input instanceof HTMLInputElement && input.type === "checkbox") input.checked = value === true;
+  else input.value = value === null ? "" : typeof value === "string" ? value : JSON.stringify(value).replace(/^\[(.*)\]$/, "$1");
+}
+
+/**
+ * A value as people write it: JSON, numbers with commas between them, or a word. The server checks it.
+ * @param {string} text
+ * @returns {unknown}
+ */
+export function valueOf(text) {
+  const trimmed = text.trim();
+  for (const attempt of [trimmed, `[${trimmed}]`]) {
+    try {
+      return JSON.parse(attempt);
+    } catch {
+      // a word
+    }
+  }
+  return trimmed;
+}

@@ -1,0 +1,205 @@
+// Places: what a file can stand for in a request, told by its name or by people, never by its values.
+
+import { isInteger } from "./heads.js";
+
+/** @import { ArrayHead } from "./heads.js" */
+/** @import { Found } from "./files.js" */
+
+/**
+ * @typedef {"logits" | "probabilities" | "targets" | "weight" | "pos_weight" | "mask" | "groups" | "ids" | "baseline"
+ *   | "classes" | ""} Place "" while nobody has said it.
+ * @typedef {{ found: Found, place: Place, label: string }} Item A file, its place, and for groups what they are called.
+ */
+
+/** @type {Readonly<Record<Exclude<Place, "">, string>>} */
+export const PLACE_TEXT = {
+  logits: "logits (before the sigmoid)",
+  probabilities: "probabilities (after the sigmoid)",
+  targets: "targets",
+  baseline: "another model's outputs, to compare with",
+  groups: "groups: a label for each row",
+  ids: "names of the rows",
+  classes: "names of the classes",
+  weight: "weight",
+  pos_weight: "pos_weight",
+  mask: "mask",
+};
+
+/** @type {Readonly<Record<Found["kind"], readonly Exclude<Place, "">[]>>} */
+export const PLACES_OF = {
+  npy: ["logits", "probabilities", "targets", "baseline", "groups", "ids", "weight", "pos_weight", "mask"],
+  lines: ["classes", "ids", "groups"],
+  npz: [],
+  arrow: [],
+  report: [],
+};
+
+/** What words in a file's name say, the surest first. @type {readonly [Place, RegExp][]} */
+const NPY_WORDS = [
+  ["pos_weight", /\bpos weights?\b/],
+  ["baseline", /\b(baseline|old|previous|before)\b/],
+  ["weight", /\bweights?\b/],
+  ["mask", /\b(mask|valid)\b/],
+  ["groups", /\b(groups?|cameras?|sites?|slices?|domains?)\b/],
+  ["ids", /\bids?\b/],
+  ["probabilities", /\b(probs?|proba|probabilities|probability)\b/],
+  ["logits", /\b(logits?|preds?|predictions?|scores?|outputs?|x)\b/],
+  ["targets", /\b(targets?|labels?|gt|truth|y)\b/],
+];
+/** @type {readonly [Place, RegExp][]} */
+const LINES_WORDS = [
+  ["classes", /\b(class(es)?|classnames?|categories)\b/],
+  ["ids", /\b(ids?|rows?|rownames?|names?|files?|filenames?|images?|paths?)\b/],
+  ["groups", /\b(groups?|cameras?|sites?|slices?|domains?)\b/],
+];
+
+/**
+ * What a file's name says of its place.
+ * @param {Found} found
+ * @returns {Place}
+ */
+export function placeByName({ kind, file }) {
+  const words = wordsOf(file.name);
+  const rules = kind === "npy" ? NPY_WORDS : kind === "lines" ? LINES_WORDS : [];
+  return rules.find(([, pattern]) => pattern.test(words))?.[0] ?? "";
+}
+
+/** @param {string} name */
+function wordsOf(name) {
+  return stem(name)
+    .replace(/([a-z])([A-Z])/g, "$1 $2")
+    .toLowerCase()
+    .replace(/[^a-z]+/g, " ");
+}
+
+/** @param {string} name */
+export function stem(name) {
+  return name.replace(/\.[^.]*$/, "");
+}
+
+/**
+ * The array at a place.
+ * @param {readonly Item[]} items
+ * @param {readonly Place[]} places
+ * @returns {ArrayHead | null}
+ */
+export function headAt(items, ...places) {
+  for (const { found, place } of items) {
+    if (found.kind === "npy" && places.includes(place)) return found.head;
+    if (found.kind === "npz") {
+      const member = found.members.find(({ name }) => places.includes(/** @type {Place} */ (name)));
+      if (member?.head) return member.head;
+    }
+  }
+  return null;
+}
+
+/**
+ * Whether targets can only be class ids: integers of one dimension less than the inputs.
+ * @param {readonly Item[]} items
+ */
+export function areClassIds(items) {
+  const inputs = headAt(items, "logits", "probabilities");
+  const targets = headAt(items, "targets");
+  return Boolean(inputs && targets && isInteger(targets.dtype) && targets.shape.length === inputs.shape.length - 1);
+}
+
+/**
+ * What cannot fit, as far as shapes say. The server judges.
+ * @param {readonly Item[]} items
+ * @param {number} classAxis
+ * @param {boolean} hasClassIds Whether the targets are class ids.
+ * @returns {string[]} Sentences.
+ */
+export function misfits(items, classAxis, hasClassIds) {
+  const inputs = headAt(items, "logits", "probabilities");
+  if (inputs === null) return [];
+  const shape = inputs.shape;
+  const axis = classAxis < 0 ? classAxis + shape.length : classAxis;
+  /** @type {string[]} */
+  const found = [];
+  /** @param {string} what @param {readonly number[]} its @param {boolean} fits @param {string} remedy */
+  const check = (what, its, fits, remedy) => {
+    if (!fits) found.push(`${what}: ${shapeText(its)} does not fit the inputs' ${shapeText(shape)}. ${remedy}`);
+  };
+  const targets = headAt(items, "targets");
+  if (targets) {
+    const expected = hasClassIds ? shape.filter((_, place) => place !== axis) : shape;
+    const remedy = hasClassIds
+      ? `Class ids have shape ${shapeText(expected)}.`
+      : targets.shape.length === shape.length - 1
+        ? "Class ids must be saved as integers, as by targets.astype(np.int64)."
+        : "Both have the same shape: did you drop files of different runs?";
+    check("targets", targets.shape, same(targets.shape, expected), remedy);
+  }
+  const baseline = headAt(items, "baseline");
+  if (baseline) check("the other model's outputs", baseline.shape, same(baseline.shape, shape), "Both have the same shape.");
+  for (const name of /** @type {const} */ (["weight", "mask"])) {
+    const head = headAt(items, name);
+    if (head) check(name, head.shape, broadcasts(head.shape, shape), "A value for each row has shape [N, 1].");
+  }
+  return [...found, ...lengthMisfits(items, shape[0] ?? 0, shape.length > 1 ? (shape[axis] ?? null) : null)];
+}
+
+/**
+ * @param {readonly Item[]} items
+ * @param {number} rows
+ * @param {number | null} classes Null where the inputs have no class axis.
+ * @returns {string[]}
+ */
+function lengthMisfits(items, rows, classes) {
+  return items.flatMap(({ found, place }) => {
+    const length = found.kind === "lines" ? found.lines.length : found.kind === "npy" ? (found.head.shape[0] ?? 0) : null;
+    if (length === null) return [];
+    if (place === "classes" && length !== classes) {
+      return [`${found.file.name} has ${length} names, and the inputs have ${classes ?? "no"} classes.`];
+    }
+    if ((place === "ids" || place === "groups") && length !== rows) {
+      return [`${found.file.name} has ${length} entries, and the inputs have ${rows} rows.`];
+    }
+    if (place === "groups" && found.kind === "npy" && !isInteger(found.head.dtype)) {
+      return [`${found.file.name} is ${found.head.dtype}; groups are integers, or text, one a line, in a .txt file.`];
+    }
+    return [];
+  });
+}
+
+/**
+ * @param {readonly number[]} one
+ * @param {readonly number[]} other
+ */
+function same(one, other) {
+  return one.length === other.length && one.every((size, place) => size === other[place]);
+}
+
+/**
+ * @param {readonly number[]} shape
+ * @param {readonly number[]} target
+ */
+function broadcasts(shape, target) {
+  const offset = target.length - shape.length;
+  return offset >= 0 && shape.every((size, place) => size === 1 || size === target[place + offset]);
+}
+
+/** @param {readonly number[]} shape */
+export function shapeText(shape) {
+  return `[${shape.join(", ")}]`;
+}
+
+/**
+ * What a request still lacks.
+ * @param {readonly Item[]} items
+ * @returns {string | null} A sentence that says what to do; null if nothing is missing.
+ */
+export function missing(items) {
+  const whole = items.find(({ found }) => found.kind === "npz" || found.kind === "arrow");
+  const unplaced = items.find(({ found, place }) => place === "" && PLACES_OF[found.kind].length > 0);
+  if (items.length === 0) return "";
+  if (unplaced) return `Say what ${unplaced.found.file.name} is.`;
+  if (whole) {
+    const other = items.find((item) => item !== whole && item.place !== "classes");
+    return other ? `${whole.found.file.name} holds all arrays and goes alone. Remove it, or ${other.found.file.name}.` : null;
+  }
+  if (!items.some(({ place }) => place === "logits" || place === "probabilities")) return "Add the model's logits or probabilities.";
+  return items.some(({ place }) => place === "targets") ? null : "Add the targets.";
+}
