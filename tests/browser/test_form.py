@@ -1,4 +1,4 @@
-"""The form: files in their places, parameters, the request and its errors, and the same request as a command."""
+"""The form: files in their places, parameters, the request, its errors, and the same request as a command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -197,7 +198,7 @@ def test_a_saved_report_is_shown_without_a_request_for_a_loss(
 
 def _arrow_file(path: Path) -> None:
     table = pa.table({"logits": [0.5, 1.0], "targets": [0, 1]})
-    with pa.ipc.new_file(path, table.schema) as sink:
+    with pa.ipc.new_file(str(path), table.schema) as sink:
         sink.write_table(table)
 
 
@@ -206,7 +207,7 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
 
-_UNUSABLE: Final = {
+_UNUSABLE: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "model.pt": (lambda path: path.write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), "torch.load"),
     "preds.pkl": (lambda path: path.write_bytes(b"\x80\x04\x95\x0c\0\0\0\0\0\0\0."), "pickle"),
     "preds.csv": (lambda path: path.write_text("a,b\n1,2\n"), "lossd report preds.csv"),
@@ -325,7 +326,7 @@ def test_a_loss_that_an_operator_added_has_its_fields(visit: Visit, tmp_path: Pa
         _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
         page.get_by_label("loss", exact=True).select_option("brier")
         page.get_by_label("scale").fill("3")
-        report, answer = _run(page, "brier")
+        report, _ = _run(page, "brier")
         assert report["totals"]["params"]["scale"] == 3
         page.get_by_text("Copy this as curl").click()
         assert "no method for brier" in _commands(page)["Python"]
@@ -411,18 +412,20 @@ def test_the_example_runs_and_its_commands_give_the_same(page: Page, files: Path
         losses = {row["id"]: row["loss"] for row in reports[command]["top"]["rows"]}
         ranks = sorted(ids)
         assert losses == {ranks[int(row["id"])]: row["loss"] for row in shown["top"]["rows"]}
-    assert reports["lossd report"]["run"]["class_names"] == (files / "classes.txt").read_text().split("\n")[:8]
+    classes = (files / "classes.txt").read_text().splitlines()
+    assert reports["lossd report"]["run"]["class_names"] == classes
     assert "leaves out images.txt, camera.txt" in _commands(page)["curl"]
 
 
 def _save_all(folder: Path, arrays: Arrays) -> tuple[Path, ...]:
     """Files of all places, under names that a shell and curl take badly."""
     rng = np.random.default_rng(7)
-    rows, columns = arrays.logits.shape
+    rows: int = arrays.logits.shape[0]
+    columns: int = arrays.logits.shape[1]
     given: dict[str, NDArray[Any]] = {
-        "it's logits; \"x\".npy": arrays.logits,
+        'it\'s logits; "x".npy': arrays.logits,
         "-targets.npy": arrays.targets,
-        "weight $HOME.npy": rng.random((rows, 1)),
+        "weight $HOME.npy": rng.random(size=(rows, 1)),
         "mask,1.npy": rng.random((rows, columns)) < 0.9,
         "pos_weight.npy": rng.random(columns) * 3,
         "baseline.npy": arrays.better,
@@ -456,15 +459,20 @@ def test_commands_of_one_file_that_has_all(page: Page, arrays: Arrays, files: Pa
     rows = len(arrays.logits)
     weight, camera, ids = np.linspace(0.5, 2, rows), np.arange(rows) % 3, np.arange(rows)[::-1]
     if kind == "npz":
-        given = {"logits": arrays.logits, "targets": arrays.targets, "baseline": arrays.better}
-        np.savez(files / "all.npz", **given, weight=weight[:, None], groups=camera, ids=ids)
+        given: dict[str, NDArray[Any]] = {
+            "logits": arrays.logits,
+            "targets": arrays.targets,
+            "baseline": arrays.better,
+        }
+        given |= {"weight": weight[:, None], "groups": camera, "ids": ids}
+        np.savez(files / "all.npz", allow_pickle=False, **given)
     else:
         columns: dict[str, Any] = {
             name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
             for name, values in (("logits", arrays.logits), ("targets", arrays.targets))
         }
         table = pa.table({**columns, "weight": weight, "group.camera": camera, "ids": ids})
-        with pa.ipc.new_stream(files / "all.arrow", table.schema) as sink:
+        with pa.ipc.new_stream(str(files / "all.arrow"), table.schema) as sink:
             sink.write_table(table)
     _choose(page, files / f"all.{kind}")
     shown, _ = _run(page)

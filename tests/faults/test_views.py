@@ -163,14 +163,6 @@ def test_documents_that_would_take_much_memory(vigilant: LiveServer) -> None:
     assert drawer_of(vigilant) == pid
 
 
-def test_a_view_longer_than_its_memory(vigilant: LiveServer) -> None:
-    """A report whose names are drawn often."""
-    report = json.loads(view_of(vigilant))["reports"][0]["document"]
-    both = [{"name": "&" * 1_500_000, "document": report}, {"name": "<" * 1_500_000, "document": report}]
-    answer = ask(vigilant, json.dumps({"reports": both}).encode())
-    assert (answer.status_code, answer.json()["code"]) == (413, "output_too_large"), answer.text[:300]
-
-
 def test_a_caller_who_hangs_up(vigilant: LiveServer, long: bytes) -> None:
     gone = views(vigilant, "disconnected")
     head = (
