@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
 from browser.arrays import Arrays
 from browser.reading import section
-from browser.visitor import give, problem, show_loss
+from browser.visitor import WAIT_MS, give, problem, show_loss
 from browser.visits import Visit, Watch, drop
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
@@ -113,15 +114,22 @@ def test_what_is_too_large_is_refused_with_the_limit(
 def test_a_team_that_has_used_its_rate_waits_and_can_stop_waiting(
     visit: Visit, watch: Watch, strict_server: LiveServer, strict_key: str, tmp_path: Path
 ) -> None:
-    import numpy as np
-
     watch.allow("status of 429")
     np.save(tmp_path / "logits.npy", np.zeros((4, 2), np.float32))
     np.save(tmp_path / "targets.npy", np.zeros((4, 2), np.uint8))
     page = _keyed(visit, watch, strict_server, strict_key)
     give(page, tmp_path / "logits.npy", tmp_path / "targets.npy")
-    page.get_by_role("button", name="Show the loss").click()
-    expect(page.locator("#score")).to_contain_text("wait", ignore_case=True)
+    button = page.get_by_role("button", name="Show the loss")
+    button.click()
+    expect(page.locator("#progress-text, [data-section=totals]").first).to_be_visible()
+    expect(button).to_be_enabled(timeout=WAIT_MS)
+    button.click()
+    expect(page.locator("#progress-text")).to_contain_text(
+        "Your team's limit is reached: it is sent again in"
+    )
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#said")).to_have_text("Cancelled.")
+    expect(button).to_be_enabled()
 
 
 def test_a_server_that_is_gone_is_said_to_be_gone(
