@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from browser.arrays import Arrays
 
