@@ -1,7 +1,6 @@
 // The form: which files, which loss; then the request, with its progress.
 
 import { commandsElement } from "./commands.js";
-import { LossdError } from "./client/index.js";
 import { button, element, sizeText } from "./elements.js";
 import { exampleFiles } from "./example.js";
 import { FileList, takeFiles } from "./file_list.js";
@@ -189,7 +188,6 @@ class Form {
 
   /** @param {unknown} error */
   #fail(error) {
-    if (!(error instanceof LossdError)) console.error(error);
     this.#problems.replaceChildren(problemElement(error));
     this.#problems.scrollIntoView({ block: "nearest" });
   }
