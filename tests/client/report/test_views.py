@@ -212,7 +212,7 @@ def test_the_first_words_are_right_where_nothing_is_the_worst() -> None:
     two = x.copy()
     two[:, 1:] = 3.0
     said = lead(full(6, 3, inputs=two, targets=x, baseline=None, sections=ALONE))
-    assert "The worst of class are class 1 and class 2 (" in said
+    assert "The worst classes are class 1 and class 2 (" in said
     assert lead(full(0, 3, baseline=None, sections=ALONE)).startswith("focal: nothing was scored in 0 rows.")
 
 
