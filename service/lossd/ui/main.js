@@ -16,7 +16,13 @@ function byId(id) {
 }
 
 const results = startResults(byId("results"));
-startForm(byId("score"), { onRun: show });
+startForm(byId("score"), {
+  onRun: (run) => {
+    show(run);
+    byId("results").scrollIntoView();
+    byId("results").focus({ preventScroll: true });
+  },
+});
 const usage = startUsage(byId("usage"));
 startTabs(byId("tab-score"), byId("tab-usage"));
 startKey(byId("key"));
@@ -39,8 +45,8 @@ function startReport() {
     if (!response.ok) throw await responseError(response);
     show({ name: "saved report", document: await response.json(), scored: null });
   };
-  const start = () => ask().catch((error) => byId("panel-score").prepend(problemElement(error)));
-  session.onKey(start);
+  const start = () => ask().catch((error) => document.querySelector("main")?.prepend(problemElement(error)));
+  session.onKey(() => session.hasKey && start());
   start();
 }
 
@@ -71,6 +77,7 @@ function startTabs(...tabs) {
 /** @param {HTMLElement} button */
 function startKey(button) {
   const show = () => (button.textContent = session.hasKey ? "Forget key" : "Give a key");
+  session.onAsked(() => (button.hidden = false));
   button.addEventListener("click", () => (session.hasKey ? session.forgetKey() : session.changeKey()));
   session.onKey(show);
   show();
