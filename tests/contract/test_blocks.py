@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,7 @@ NOT_RUN = {
     "serve run": "needs Ray Serve; `make engines` runs it",
     "export": "settings of the command below, which tests/test_settings.py knows",
 }
+COMMAND = typer.main.get_command(app)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 # Tutorials have a test of their own.
 PAGES = [
@@ -118,9 +120,9 @@ def test_a_command_is_one_that_a_shell_and_lossd_can_read(page: str, command: st
     found = re.match(r"(?:\w+=\S+ )*lossd (.*?)(?: +#.*)?$", command)
     if found is None:
         return
-    root = typer.main.get_command(app)
-    chosen, rest = root, shlex.split(found[1])
-    context = root.context_class(root, info_name="lossd")
+    chosen: Any = COMMAND
+    rest = shlex.split(found[1])
+    context = COMMAND.context_class(COMMAND, info_name="lossd")
     while hasattr(chosen, "commands"):
         chosen = chosen.commands[rest.pop(0)]
     chosen.make_context("lossd", rest, parent=context)
