@@ -192,7 +192,12 @@ class Form {
   }
 
   /** @param {Progress} progress */
-  #progressed({ sent, total }) {
+  #progressed({ sent, total, wait }) {
+    if (wait !== undefined) {
+      this.#progress.removeAttribute("value");
+      this.#progressText.textContent = wait;
+      return this.#say(wait);
+    }
     const isSending = sent < total || total === 0;
     if (isSending && total > 0) this.#progress.value = sent / total;
     else this.#progress.removeAttribute("value");
