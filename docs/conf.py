@@ -37,6 +37,7 @@ SHOWN = {
 
 smartquotes = False  # two hyphens are an option's
 
+pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = f"lossd {release}"
 html_copy_source = False
