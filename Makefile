@@ -184,7 +184,7 @@ $(BROWSER)/.installed: tests/browser/requirements.txt | $(READY)
 	@touch $@
 
 browser: $(BROWSER)/.installed ## Use the page in a browser as people do, and look for barriers; ARGS goes to pytest
-	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m pytest tests/browser $(ARGS)
+	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m pytest tests/browser --numprocesses $(CORES) --dist loadfile $(ARGS)
 
 # Sphinx and its theme, by packages that lie apart; the stamp is written last.
 DOCS := .docs

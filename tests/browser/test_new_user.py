@@ -24,7 +24,7 @@ def _check_figures(page: Page, arrays: Arrays, names: list[str], rows: list[str]
     losses = arrays.losses()
     mean, low, high = mean_interval(arrays, losses)
     totals = section(page, "totals").inner_text()
-    assert f"{mean:.6g}" in totals
+    assert f"{mean:.9g}" in totals
     assert f"{low:.5g}" in totals
     assert f"{high:.5g}" in totals
     by_class = section(page, "classes").locator("table.lossd-sortable").first
@@ -77,7 +77,7 @@ def test_files_are_chosen_without_dragging(page: Page, arrays: Arrays) -> None:
     paths = [arrays.path("logits.npy"), arrays.path("targets.npy")]
     page.get_by_label("Choose files").set_input_files(paths)
     show_loss(page)
-    assert f"{arrays.losses().mean():.6g}" in section(page, "totals").inner_text()
+    assert f"{arrays.losses().mean():.9g}" in section(page, "totals").inner_text()
 
 
 @pytest.mark.parametrize(("name", "rows"), [("both.npz", None), ("run.arrows", "names")])
