@@ -373,7 +373,7 @@ def test_a_large_report_is_usable(
     moved = time.monotonic() - began
     say(f"a report of 1,000 classes, 10,000 worst rows and 200 groups: shown in {shown:.1f} s, ")
     say(f"sorted in {sorted_:.2f} s, moved in {moved:.2f} s")
-    assert shown < 30
+    assert shown < 60
     assert sorted_ < 5
     assert moved < 5
 
