@@ -43,7 +43,9 @@ function startReport() {
   const ask = async () => {
     if (isDone) return;
     // Nobody has asked for anything yet: without a key this is no reason to ask for one.
-    const response = await (session.hasKey ? session.request("ui/report") : fetch(new URL("report", import.meta.url)));
+    const response = await (session.hasKey
+      ? session.request("ui/report")
+      : fetch(new URL("report", import.meta.url)));
     if (response.status === 401) return;
     isDone = true;
     if (response.status === 204) return;
