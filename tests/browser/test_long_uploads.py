@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from browser.arrays import save_large
-from browser.memory import browser_bytes
+from browser.memory import browser_bytes, grown
 from browser.reading import section
 from browser.visitor import give, problem
 from browser.visits import Visit, throttled, until
@@ -42,7 +43,7 @@ def _percent(page: Page) -> int | None:
 
 
 def test_160_megabytes_are_sent_before_ones_eyes(
-    visit: Visit, server: LiveServer, large: tuple[Path, Path, float]
+    visit: Visit, server: LiveServer, large: tuple[Path, Path, float], say: Callable[[str], None]
 ) -> None:
     logits, targets, mean = large
     page = visit(f"{server.url}/ui")
@@ -55,15 +56,16 @@ def test_160_megabytes_are_sent_before_ones_eyes(
         until(page, lambda: (_percent(page) or 0) > 0)
         while (percent := _percent(page)) is not None and percent < 95:
             seen.add(percent)
-            most = max(most, browser_bytes())
+            most = max(most, grown(before, browser_bytes()))
             page.wait_for_timeout(100)
     expect(section(page, "totals")).to_be_visible(timeout=60_000)
     assert len(seen) >= 5, seen
     assert min(seen) < 30
     assert f"{mean:.9g}" in section(page, "totals").inner_text()
+    say(f"the browser grew by {most / 1e6:.0f} MB for {_BYTES / 1e6:.0f} MB")
     lag = page.evaluate("() => window.lag")
     assert lag < 1000, f"the page stood still for {lag} ms"
-    assert most - before < 0.75 * _BYTES, f"{(most - before) / 1e6:.0f} MB for {_BYTES / 1e6:.0f} MB"
+    assert most < 0.5 * _BYTES, f"{most / 1e6:.0f} MB for {_BYTES / 1e6:.0f} MB"
 
 
 def test_an_upload_is_cancelled(visit: Visit, server: LiveServer, large: tuple[Path, Path, float]) -> None:
