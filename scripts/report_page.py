@@ -31,7 +31,7 @@ PICTURES: Final = {
 }
 _GREY: Final = "#777"  # readable on white and on black
 _BLOCK: Final = re.compile(r"^```(python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_PORT: Final = re.compile(r"\b800\d\b")
+_PORT: Final = re.compile(r"((?:127\.0\.0\.1|localhost):|--port )(800\d)\b")
 _FILE: Final = re.compile(r"# (\w+\.py)\n")
 _EXPECTED: Final = re.compile(r"^(?:.*\)  )?# (.+)$", re.MULTILINE)
 
@@ -61,8 +61,8 @@ def run(url: str, folder: Path, page: Path) -> Iterator[tuple[str, str]]:
 
 def _at_own_ports(text: str, url: str) -> str:
     """Return a page's text with the server's port for 8000, and a free one for each other of 8001 to 8009."""
-    ports = {port: str(free_port()) for port in set(_PORT.findall(text))} | {"8000": url.rpartition(":")[2]}
-    return _PORT.sub(lambda found: ports[found[0]], text)
+    ports = {port: str(free_port()) for _, port in _PORT.findall(text)} | {"8000": url.rpartition(":")[2]}
+    return _PORT.sub(lambda found: found[1] + ports[found[2]], text)
 
 
 def _session(terminal: Terminal, block: str) -> Iterator[tuple[str, str]]:
