@@ -1,0 +1,79 @@
+"""Photograph the server's page with the files that the lessons of docs/tutorials/ make: `make pictures`.
+
+It needs Debian's Chromium and the packages of `make browser`. The pictures are written anew each time: browsers and
+fonts differ, so nothing compares their bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from examples.local_server import LocalServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_WIDTH: Final = 1440
+_HEIGHT: Final = 900
+
+
+def _score(page: Page, url: str, *runs: tuple[Path, ...]) -> None:
+    """Open the page, and let it score the files of each run."""
+    page.goto(f"{url}/ui")
+    for files in runs:
+        page.set_input_files("#choose", files)
+        page.click("#go:enabled")
+        page.wait_for_selector("#results .lossd-section")
+
+
+def _first_arrays(page: Page, url: str, folder: Path) -> None:
+    _score(page, url, tuple(folder / name for name in ("logits.npy", "targets.npy", "classes.txt")))
+
+
+def _side_by_side(page: Page, url: str, folder: Path) -> None:
+    _score(page, url, *((folder / name, folder / "clean.npy") for name in ("logits.npy", "retrained.npy")))
+
+
+def _usage(page: Page, _url: str, folder: Path) -> None:
+    with LocalServer(
+        Path(sys.executable).with_name("lossd"),
+        settings={"teams": folder / "teams.toml", "usage_file": folder / "usage.sqlite3"},
+    ) as server:
+        page.goto(f"{server.url}/ui")
+        page.fill("#key-text", (folder / "ops.key").read_text().strip())
+        page.keyboard.press("Enter")
+        page.click("#tab-usage")
+        page.wait_for_selector("#usage table")
+
+
+# By lesson: the file, and what brings the page before the camera.
+PHOTOGRAPHS: Final[Mapping[str, tuple[str, Callable[[Page, str, Path], None]]]] = {
+    "score-my-first-arrays": ("first-arrays.png", _first_arrays),
+    "find-mislabelled-rows": ("side-by-side.png", _side_by_side),
+    "share-a-server-between-teams": ("usage.png", _usage),
+}
+
+
+def photograph(lesson: Path, url: str, folder: Path) -> None:
+    """Photograph what the page shows at the end of a lesson that was run in a folder; most lessons have nothing.
+
+    Raises:
+        ModuleNotFoundError: There is no playwright.
+    """
+    if lesson.stem not in PHOTOGRAPHS:
+        return
+    from playwright.sync_api import sync_playwright
+
+    name, show = PHOTOGRAPHS[lesson.stem]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        page = browser.new_page(
+            viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light", reduced_motion="reduce"
+        )
+        show(page, url, folder)
+        page.screenshot(path=lesson.parent / "pictures" / name, animations="disabled")
+        browser.close()
