@@ -53,6 +53,12 @@ class ReportView(RowFigures):
         return found
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, along the class axis; none if they are not known."""
+        found = self.run.get("class_names")
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
+    @property
     def version(self) -> str | None:
         """The server's version."""
         return self.run.get("version")

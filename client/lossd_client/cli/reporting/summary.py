@@ -13,8 +13,9 @@ from rich.text import Text
 from lossd_client.cli.reporting.output import encoded
 from lossd_client.cli.reporting.tables import headed, pairs, print_table, shortened
 from lossd_client.report import Report
-from lossd_client.report._drawing.html import calibration_figures
+from lossd_client.report._drawing.calibration import calibration_figures
 from lossd_client.report._drawing.markup import number
+from lossd_client.report._drawing.names import class_name
 
 _SHOWN: Final = 10
 _LEVEL: Final = 0.95
@@ -50,7 +51,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 def _tables(report: Report, document: Mapping[str, Any], notes: Sequence[str]) -> Iterator[Table]:
     yield pairs([*_totals(report, document["totals"]), *(("note", note) for note in notes)])
     if "classes" in document:
-        means = [(f"class {place}", each.mean, each.count) for place, each in enumerate(report.classes)]
+        means = [(class_name(report, each.index), each.mean, each.count) for each in report.classes]
         yield _ranked(["class", "mean", "count"], means)
     if "groups" in document:
         rows = [

@@ -5,8 +5,9 @@ from typing import Final
 from lossd_client.comparison._output.columns import HEAD, table_rows
 from lossd_client.comparison._output.sentences import basis, sentence
 from lossd_client.comparison._view import ComparisonView
-from lossd_client.report._drawing.html import fragment
-from lossd_client.report._drawing.markup import escaped, table, tag
+from lossd_client.report._drawing.html import styled
+from lossd_client.report._drawing.markup import escaped, tag
+from lossd_client.report._drawing.tables import table
 from lossd_client.report._view import ReportView
 
 _SHOWN: Final = 50
@@ -16,7 +17,7 @@ def comparison_html(comparison: ComparisonView) -> str:
     """Return a comparison as a fragment of HTML."""
     rows, rest = table_rows(comparison, _SHOWN)
     notes = [tag("li", escaped(note)) for note in comparison.notes]
-    return fragment(
+    return styled(
         tag("h1", escaped(f"{comparison.loss_name}: {comparison.verdict}")),
         tag("p", escaped(sentence(comparison.whole, comparison))),
         table(HEAD, rows, caption=basis(comparison.whole, comparison), names=2),

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
@@ -44,29 +44,6 @@ def tag(name: str, /, *inside: str, **attributes: object) -> str:
     return f"<{name}{given}>{''.join(inside)}</{name}>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, names: int = 1) -> str:
-    """Return a table.
-
-    Args:
-        head: The columns' names.
-        rows: The cells as text, escaped here.
-        caption: What the table is.
-        names: How many of the first columns hold names, not numbers.
-    """
-
-    def cells(row: Sequence[str]) -> str:
-        first = [tag("th", tag("bdi", text(cell)), scope="row") for cell in row[:names]]
-        return tag("tr", *first, *(tag("td", text(cell)) for cell in row[names:]))
-
-    titles = (tag("th", text(name), scope="col") for name in head)
-    return tag(
-        "table",
-        tag("caption", text(caption)),
-        tag("thead", tag("tr", *titles)),
-        tag("tbody", *map(cells, rows)),
-    )
-
-
 def number(value: float | None, digits: int = 6) -> str:
     """Return a number for people to read."""
     if value is None:
@@ -83,3 +60,23 @@ def number(value: float | None, digits: int = 6) -> str:
 def counted(count: int, one: str, several: str | None = None) -> str:
     """Return a count with its noun."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def percent(share: float) -> str:
+    """Return a share for people to read."""
+    return f"{100 * share:.3g} %" if math.isfinite(share) else "-"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names as a sentence has them."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def figure(picture: str, caption: str = "") -> str:
+    """Return a picture with what is said below it."""
+    return tag("figure", picture, tag("figcaption", text(caption)) if caption else "")
+
+
+def details(summary: str, *parts: str) -> str:
+    """Return parts that are shown when they are asked for."""
+    return tag("details", tag("summary", text(summary)), *parts)

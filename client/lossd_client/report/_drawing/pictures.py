@@ -19,6 +19,9 @@ _CHARACTERS: Final = 26  # of a name that fit
 _HEIGHT: Final = 260  # of a diagram
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 14, 12, 46  # around its area
 _TICKS: Final = 5
+_LINE: Final = 15  # the height of a line of text above a diagram
+_LEGEND: Final = 20  # the height of what is above a diagram
+_COLOURS: Final = ("lossd-first", "lossd-second", "lossd-third")
 _TENTHS: Final = (0.0, math.log10(2), math.log10(5))
 
 
@@ -102,13 +105,13 @@ class Curve:
         name: What it shows.
         points: Places, ascending along the first axis; those that are not finite are left out.
         sizes: The share of each point, from 0 to 1, which its dot's area shows; None for no dots.
-        is_other: Whether it has the second colour.
+        place: Which of the colours it has: 0, 1 or 2.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     sizes: Sequence[float] | None = None
-    is_other: bool = False
+    place: int = 0
 
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
@@ -176,14 +179,31 @@ def diagram(title: str, across: Axis, up: Axis, curves: Sequence[Curve], *, diag
         marks.append(tag("path", d=line, class_="lossd-faint"))
     for curve in curves:
         marks.extend(area.curve(curve))
-    if len(curves) > 1:
+    above = _LEGEND if len(curves) > 1 else 0
+    if above:
         marks.extend(_legend(curves))
     said = "; ".join(_said(curve) for curve in curves)
-    return _svg(title, f"{across.label} across, {up.label} up. {said}", _HEIGHT, *marks)
+    return _svg(title, f"{across.label} across, {up.label} up. {said}", _HEIGHT, *marks, above=above)
 
 
-def columns(title: str, across: Axis, up: Axis, edges: Sequence[float], counts: Sequence[int]) -> str:
-    """Return a histogram: a column between each two edges."""
+def columns(
+    title: str,
+    across: Axis,
+    up: Axis,
+    edges: Sequence[float],
+    counts: Sequence[int],
+    lines: Sequence[tuple[str, float]] = (),
+) -> str:
+    """Return a histogram: a column between each two edges.
+
+    Args:
+        title: What it shows.
+        across: The horizontal axis.
+        up: The vertical axis.
+        edges: Places along the first, one more than there are columns.
+        counts: The columns' heights.
+        lines: Ascending places along the first that are marked, with their names.
+    """
     area = _Area(across, up)
     marks = [area.frame()]
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
@@ -201,12 +221,23 @@ def columns(title: str, across: Axis, up: Axis, edges: Sequence[float], counts: 
                     class_="lossd-fill",
                 )
             )
-    where = "Nothing"
-    if counts:
-        most = max(range(len(counts)), key=counts.__getitem__)
-        first, last = map(_power, edges[most : most + 2])
-        where = f"Most between {first} and {last}: {counts[most]:,}"
-    return _svg(title, f"{across.label} across, {up.label} up. {where}.", _HEIGHT, *marks)
+    for place, (name, value) in enumerate(lines):
+        marks.extend(_marked(area.x(value), f"{name}: {_power(value)}", place, len(lines)))
+    most = max(range(len(counts)), key=counts.__getitem__)
+    first, last = map(_power, edges[most : most + 2])
+    words = [f"Most between {first} and {last}: {counts[most]:,}."]
+    words += [f"{name} are at most {_power(value)}." for name, value in lines]
+    axes = f"{across.label} across, {up.label} up."
+    above = _LINE * len(lines)
+    return _svg(title, " ".join([axes, *words]), _HEIGHT, *marks, above=above)
+
+
+def _marked(x: float, label: str, place: int, several: int) -> Iterator[str]:
+    """Yield a line through a diagram, and its label above it, each of several on a line of its own."""
+    top = _LINE * (place - several) + _TOP
+    yield tag("path", d=f"M{_px(x)} {_px(top - 9)}V{_HEIGHT - _BOTTOM}", class_="lossd-mark")
+    is_left = x < WIDTH / 2
+    yield _words(_px(x + 5 if is_left else x - 5), _px(top), label, anchor="start" if is_left else "end")
 
 
 def shares(title: str, parts: Sequence[tuple[str, int]]) -> str:
@@ -264,7 +295,7 @@ class _Area:
         return "".join(marks)
 
     def curve(self, curve: Curve) -> Iterator[str]:
-        kind = "lossd-second" if curve.is_other else "lossd-first"
+        kind = _COLOURS[curve.place]
         sizes: Sequence[float | None] = curve.sizes or [None] * len(curve.points)
         finite = [
             (self.x(x), self.y(y), size)
@@ -281,11 +312,14 @@ class _Area:
 
 
 def _legend(curves: Sequence[Curve]) -> Iterator[str]:
+    """Yield the names of curves beside each other, above the diagram."""
+    width = (WIDTH - _LEFT) / len(curves)
+    most = int(width / 9)  # characters
     for place, curve in enumerate(curves):
-        kind = "lossd-second" if curve.is_other else "lossd-first"
-        y = _TOP + 12 + 16 * place
-        yield tag("path", d=f"M{_LEFT + 10} {y}h18", class_=f"lossd-curve {kind}")
-        yield _words(_LEFT + 34, y + 4, curve.name, anchor="start")
+        x, y = _LEFT + place * width, -_LEGEND / 2
+        name = curve.name if len(curve.name) <= most else f"{curve.name[: most - 1]}…"
+        yield tag("path", d=f"M{_px(x)} {y:g}h24", class_=f"lossd-curve {_COLOURS[curve.place]}")
+        yield _words(_px(x + 32), f"{y + 4:g}", name, anchor="start")
 
 
 def _said(curve: Curve) -> str:
@@ -301,13 +335,13 @@ def _power(exponent: float) -> str:
     return number(2.0**exponent if exponent < 1024 else math.inf, 3)
 
 
-def _svg(title: str, said: str, height: float, *marks: str) -> str:
+def _svg(title: str, said: str, height: float, *marks: str, above: float = 0) -> str:
     return tag(
         "svg",
         tag("title", text(title)),
         tag("desc", escaped(said)),
         *marks,
-        viewBox=f"0 0 {WIDTH} {height:g}",
+        viewBox=f"0 {0 - above:g} {WIDTH} {height + above:g}",
         role="img",
         aria_label=title,
         class_="lossd-picture",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lossd_client.report._figures.block import Block
 from lossd_client.report._figures.curves import Area, PrecisionRecallPoint, RocPoint, Scores, Threshold
-from lossd_client.report._figures.figures import class_place
+from lossd_client.report._figures.figures import class_place, worst_first
 
 _BINS_OF_VALUES: Final = 64
 
@@ -261,6 +261,14 @@ class ClassCalibrations(Sequence[ScoreBins]):
         positives = self._block.terms("positives")[:, place]
         scores = _scores(bin_edges(len(count))[:-1], count, positives, exact=False)
         return ScoreBins(count, positives, self._block.terms("probability")[:, place], scores, self._soft)
+
+    def worst(self, most: int) -> list[int]:
+        """Return the classes of the greatest calibration errors, the greatest first; empty ones are last."""
+        count = self._block.counts("count").sum(axis=-1)
+        with np.errstate(all="ignore"):
+            gaps = self._block.terms("probability").sum(axis=0) - self._block.terms("positives").sum(axis=0)
+            errors = np.where(count == 0, -np.inf, np.abs(gaps).sum(axis=-1) / count)
+        return worst_first(errors, most)
 
 
 @lru_cache(maxsize=8)

@@ -32,7 +32,11 @@ class Slots:
 
     def counts(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return counts added up, [size]."""
-        found = np.zeros(self.size, dtype=np.int64)
+        return self.nearly(numbers)
+
+    def nearly(self, numbers: NDArray[Any]) -> NDArray[Any]:
+        """Return numbers added up as they are, [size], with what is lost by rounding."""
+        found = np.zeros(self.size, dtype=numbers.dtype)
         np.add.at(found, self._slots, numbers[self._cells])
         return found
 

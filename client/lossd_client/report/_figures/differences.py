@@ -80,6 +80,11 @@ class Difference(Signs):
         return mean_of(self.sum, self._whole, self._params)
 
     @property
+    def new_mean(self) -> float:
+        """The mean that is compared with the baseline's. NaN over nothing."""
+        return mean_of(self._whole.value("sum"), self._whole, self._params)
+
+    @property
     def baseline_mean(self) -> float:
         """The baseline's mean. NaN over nothing."""
         return mean_of(self.baseline_sum, self._whole, self._params)

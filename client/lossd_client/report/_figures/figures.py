@@ -1,12 +1,15 @@
 """The figures of all rows, of a group and of a class."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lossd_client._exact_sum import ExactSum
-from lossd_client.report._figures.block import Part
+from lossd_client.report._figures.block import Block, Part
 from lossd_client.report._figures.stderr import ONE, UNSCALED, of_integer, ratio_stderr
 from lossd_client.report._figures.student import t_quantile
 
@@ -31,6 +34,39 @@ def _divisor(part: Part, normalizer: str | float) -> float:
     if normalizer == "positives":
         return max(part.value("positives"), 1.0)
     return float(normalizer)
+
+
+def ranks(
+    block: Block, params: Mapping[str, Any], added: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray
+) -> NDArray[np.float64]:
+    """Return a number for each place of a block, by which the worst are found fast: its mean, nearly.
+
+    It is infinite where the mean is NaN, and minus infinite where there is nothing.
+
+    Args:
+        block: The block.
+        params: The parameters of the loss.
+        added: Adds up the numbers of places that are one here.
+    """
+    normalizer = normalizer_of(params)
+    with np.errstate(all="ignore"):
+        sums = added(block.terms("sum")[0])
+        if normalizer == "count":
+            divisors = added(block.counts("count")).astype(np.float64)
+        elif normalizer == "weight":
+            divisors = added(block.terms("weight_sum")[0])
+        elif normalizer == "positives":
+            divisors = np.maximum(added(block.terms("positives")[0]), 1.0)
+        else:
+            divisors = np.full(sums.shape, float(normalizer))
+        means = np.where(divisors == 0, -np.inf, sums / divisors)
+    return np.where(np.isnan(means), np.inf, means)
+
+
+def worst_first(ranks: NDArray[np.float64], most: int) -> list[int]:
+    """Return the places of the greatest, in flat order; of equal ones the first comes first."""
+    found: list[int] = np.argsort(-ranks.ravel(), kind="stable")[:most].tolist()
+    return found
 
 
 def shares(part: Part, normalizer: str | float) -> ExactSum:
@@ -215,6 +251,14 @@ class ClassFigures(Figures):
         self.index = index
 
 
+def worse_first(figures: Figures) -> tuple[bool, float]:
+    """Return a key that sorts by the mean, the greatest first: NaN before all, nothing after all."""
+    mean = figures.mean
+    if math.isnan(mean):
+        return (True, 0.0) if math.isnan(figures._divided(0.0)) else (False, -math.inf)
+    return False, -mean
+
+
 class Classes(Sequence[ClassFigures]):
     """The figures of every class, by its place along the class axis."""
 
@@ -224,6 +268,11 @@ class Classes(Sequence[ClassFigures]):
 
     def __len__(self) -> int:
         return int(self._part.block.counts("count").shape[-1])
+
+    def worst(self, most: int) -> list[ClassFigures]:
+        """Return the classes of the greatest means, the greatest first; those without elements are last."""
+        found = [self[place] for place in worst_first(ranks(self._part.block, self._params), most)]
+        return sorted(found, key=worse_first)
 
     @overload
     def __getitem__(self, index: int) -> ClassFigures: ...

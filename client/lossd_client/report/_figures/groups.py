@@ -9,7 +9,17 @@ import numpy as np
 from lossd_client.report._figures.block import Block, Part
 from lossd_client.report._figures.clusters import Clusters, Key, Slots, Terms
 from lossd_client.report._figures.differences import RowDifference
-from lossd_client.report._figures.figures import Classes, RowFigures, interval, mean_of, normalizer_of
+from lossd_client.report._figures.figures import (
+    Classes,
+    ClassFigures,
+    RowFigures,
+    interval,
+    mean_of,
+    normalizer_of,
+    ranks,
+    worse_first,
+    worst_first,
+)
 from lossd_client.report._json import Id, read_group_ids
 
 GroupId: TypeAlias = Id | tuple[Id, ...]
@@ -117,6 +127,28 @@ class Groups(Mapping[GroupId, Group]):
         places = self._places[key]
         one = self._part.at(places[0] if len(places) == 1 else places)  # a place is read faster than a list
         return Group(one, self._params, self._id(key))
+
+    def worst(self, most: int) -> list[Group]:
+        """Return the groups of the greatest means, the greatest first; those without elements are last."""
+        keys = self._keys
+        order = worst_first(ranks(self._block, self._params, self._slots.nearly), most)
+        return sorted((self._group(keys[place]) for place in order), key=worse_first)
+
+    def worst_cells(self, most: int) -> list[tuple[Group, ClassFigures]]:
+        """Return the greatest means of one class in one group, likewise, without cells that have no elements.
+
+        Of a section's own groups, not of those by some of its names.
+
+        Raises:
+            MissingSectionError: There are none by class.
+        """
+        block, keys = self._block.block("classes", "by group"), self._keys
+        found = ranks(block, self._params)
+        order = worst_first(found, most)
+        cells = [divmod(place, found.shape[1]) for place in order if found.flat[place] != -np.inf]
+        groups = {group: self._group(keys[group]) for group, _ in cells}
+        each = ((groups[group], groups[group].classes[place]) for group, place in cells)
+        return sorted(each, key=lambda cell: worse_first(cell[1]))
 
     def __repr__(self) -> str:
         return f"<Groups by {', '.join(self.names)}: {len(self)}>"

@@ -1,0 +1,39 @@
+"""The loss as a whole."""
+
+from collections.abc import Iterator
+
+from lossd_client.report._drawing.markup import number
+from lossd_client.report._drawing.section import LEVEL, Section
+from lossd_client.report._drawing.summary import Link, summary
+from lossd_client.report._drawing.tables import table
+from lossd_client.report._view import ReportView
+
+
+def totals(report: ReportView, link: Link) -> Section:
+    """Return what matters in words, and the figures of all rows."""
+    inputs = report._document["totals"]["inputs"]
+    return Section(
+        f"{report.loss_name} of {inputs}",
+        summary(report, link),
+        table(("figure", "value"), _figures(report), caption="All rows"),
+    )
+
+
+def _figures(report: ReportView) -> Iterator[tuple[str, str]]:
+    low, high = report.interval(LEVEL)
+    yield "mean", number(report.mean, 9)
+    yield "95 % interval, by rows", f"{number(low)} to {number(high)}"
+    yield "standard error, by rows", number(report.stderr)
+    yield "rows", f"{report.rows:,}{_left_out(report.rows_dropped)}"
+    yield "elements", f"{report.elements:,}{_left_out(report.dropped)}"
+    yield "sum", number(report.sum, 9)
+    yield "positives", number(report.positives)
+    if report._document["totals"]["weighted"]:
+        yield "sum of weights", number(report.weight_sum)
+    for name, count in (("NaN losses", report.nan), ("infinite losses", report.infinite)):
+        if count:
+            yield name, number(count)
+
+
+def _left_out(count: int) -> str:
+    return f", {count:,} of them dropped" if count else ""
