@@ -91,7 +91,7 @@ def picture(page: str, title: str) -> str:
     """
     rules = " ".join(line for line in style().splitlines() if line.startswith(".lossd-picture "))
     [found] = re.findall(rf"<svg [^>]*aria-label=\"{re.escape(title)}\".*?</svg>", page, re.DOTALL)
-    [(width, height)] = re.findall(r'viewBox="0 0 (\S+) (\S+)"', found)
+    [(width, height)] = re.findall(r'viewBox="0 \S+ (\S+) (\S+)"', found)
     given = f' xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" color="{_GREY}"'
     return f"{found.replace('>', f'{given}><style>{rules}</style>', 1)}\n"
 

@@ -16,6 +16,7 @@ def exposed(url: str) -> dict[str, set[str]]:
     for loss in ("bce", "focal"):
         httpx.post(f"{url}/{loss}", json=_LITTLE, timeout=30).raise_for_status()
     assert httpx.post(f"{url}/bce", json={}, timeout=30).status_code == 422
+    assert httpx.post(f"{url}/ui/view", json={}, timeout=30).status_code == 422
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=30).text):
         assert family.samples, f"{family.name} has no series; ask for something that it counts"

@@ -1,15 +1,18 @@
 """What the server's page shows of reports: one alone, or two side by side."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from lossd_client.comparison import NotComparable, compare
-from lossd_client.comparison._output.html import side_by_side
+from lossd_client.comparison._output.side_by_side import SideBySide
 from lossd_client.report import Report
 from lossd_client.report._drawing.html import report_fragment
-from lossd_client.report._merging.layout import refuse_incomplete
+from lossd_client.report._merging.layout import SCHEMA, BadField
+from lossd_client.report._shapes import refuse_misshapen
 
+_REMEDY: Final = "open the file that a report was saved to, unchanged"
 _DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -49,17 +52,40 @@ def draw_views(text: bytes) -> str:
         raise ViewError("/reports", "reports must be a list of one report, or of two to compare")
     named = [_named(entry, f"/reports/{place}") for place, entry in enumerate(entries)]
     paired = request.get("paired")
-    if len(named) == 1:
-        if paired is not None:
-            raise ViewError("/paired", "paired is of two reports, and there is one: leave paired out")
-        return _drawn("/reports/0/document", lambda: report_fragment(named[0][1]))
-    other = None if paired is None else _report(paired, "/paired")
-    (name, new), (base_name, baseline) = named
-    try:
-        comparison = compare(other or new, baseline)
-    except NotComparable as error:
-        raise ViewError("/reports/1/document", f"the two runs cannot be compared: {error}") from error
-    return _drawn("/reports", lambda: side_by_side(comparison, (name, base_name), (new, baseline), other))
+    if len(named) == 2:
+        return _compared(named, paired)
+    if paired is not None:
+        raise ViewError("/paired", "paired is of two reports, and there is one: leave paired out")
+    with _refused("/reports/0/document"):
+        return report_fragment(named[0][1])
+
+
+def _compared(named: Sequence[tuple[str, Report]], paired: Any) -> str:  # noqa: ANN401 - any JSON value
+    (name, new), (other_name, baseline) = named
+    both = None if paired is None else _paired(paired, new)
+    with _refused("/reports/1/document"):
+        try:
+            found = compare(both or new, baseline)
+        except NotComparable as error:
+            raise ViewError(
+                "/reports/1/document", f"{name} cannot be compared with {other_name}: {error}"
+            ) from error
+        return SideBySide(found, (name, other_name), new, baseline, both).fragment()
+
+
+def _paired(document: Any, new: Report) -> Report:  # noqa: ANN401 - any JSON value
+    """Return the report of both models, with the names of the classes.
+
+    Raises:
+        ViewError: It is none, or not of the first run.
+    """
+    found = _report(document, "/paired")
+    if "paired" not in found.sections:
+        raise ViewError("/paired", "it has no section paired: ask for it with the tensor baseline")
+    if found.sum != new.sum or found.count != new.count:
+        what = f"its sum is {found.sum!r} over {found.count} elements, and the first run's {new.sum!r}"
+        raise ViewError("/paired/totals", f"{what} over {new.count}: it must be of the first run's inputs")
+    return found if found.class_names else found.with_class_names(new.class_names or None)
 
 
 def _parsed(text: bytes) -> Mapping[str, Any]:
@@ -82,15 +108,27 @@ def _named(entry: object, pointer: str) -> tuple[str, Report]:
 
 
 def _report(document: Any, pointer: str) -> Report:  # noqa: ANN401 - any JSON value
-    try:
-        refuse_incomplete(document)
+    with _refused(pointer):
+        if isinstance(document, Mapping) and document.get("schema") != SCHEMA:
+            what = f"its schema is {document.get('schema')!r}, and that of reports {SCHEMA!r}"
+            raise BadField(("schema",), f"this is no report: {what}")
+        refuse_misshapen(document)
         return Report(document)
-    except _DAMAGED as error:
-        raise ViewError(pointer, f"this is no report, or damaged: {error}") from error
 
 
-def _drawn(pointer: str, draw: Any) -> str:  # noqa: ANN401
+@contextmanager
+def _refused(pointer: str) -> Iterator[None]:
+    """Turn what a damaged document raises into an error with its place.
+
+    Raises:
+        ViewError: It is damaged.
+    """
     try:
-        return str(draw())
+        yield
+    except ViewError:
+        raise
+    except BadField as error:
+        place = "".join(f"/{name.replace('~', '~0').replace('/', '~1')}" for name in error.path)
+        raise ViewError(pointer + place, f"{error}: {_REMEDY}") from error
     except _DAMAGED as error:
-        raise ViewError(pointer, f"this is no report, or damaged: {error!r}") from error
+        raise ViewError(pointer, f"its figures contradict each other ({error!r}): {_REMEDY}") from error

@@ -381,6 +381,14 @@ class Settings(BaseSettings):
             "be able to set it."
         ),
     )
+    ui_report: OptionalPath = Field(
+        default=None,
+        description=(
+            "A saved report that the page at /ui opens with: a .json or .json.gz of `lossd report "
+            "--out`, no larger than `LOSSD_MAX_JSON_BYTES`. Whoever may use the server sees it. It is "
+            "read when it is asked for, so it may be written anew at any time."
+        ),
+    )
     log_level: Annotated[str, ANY_CASE] = Field(
         default="info",
         pattern="^(debug|info|warning|error|critical)$",

@@ -18,6 +18,7 @@ from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import QUICK
 from lossd_client.cli.part_file import PartFile, open_parts, part_of
 from lossd_client.cli.reporting.asking import ask, refuse_no_rows, report_request
+from lossd_client.cli.reporting.class_names import named, read_class_names
 from lossd_client.cli.reporting.inputs_read import ShardsRead
 from lossd_client.cli.reporting.labels import Labels
 from lossd_client.cli.scoring.checks import refuse_impossible, refuse_overwriting
@@ -73,6 +74,7 @@ def files_scored(
         leave_at_signals(*filter(None, [spool, *map(part_of, paths)])),
     ):
         request = report_request(options)
+        class_names = read_class_names(options.class_names)
         if spool is not None:
             fill(spool)
         selection = select(spool)
@@ -92,8 +94,9 @@ def files_scored(
             assert result.report is not None
             document = result.report.to_dict()
             document["run"] = {**document.get("run", {}), "inputs": read.described()}
-            notes = _said((*inputs.notes(), *result.notes), spool)
-            yield FilesScored(Report(document), notes, labels.groups, parts)
+            made, unnamed = named(Report(document), class_names, options.class_names)
+            notes = _said((*inputs.notes(), *result.notes, *unnamed), spool)
+            yield FilesScored(made, notes, labels.groups, parts)
 
 
 def _scored(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lossd_client.report._figures.block import Block
 from lossd_client.report._figures.clusters import Clusters, Key
 from lossd_client.report._figures.differences import RowDifference
-from lossd_client.report._figures.figures import Figures
+from lossd_client.report._figures.figures import Classes, Figures, ranks
 from lossd_client.report._figures.groups import Groups
 from lossd_client.report._figures.integers import least_exponent
 from lossd_client.report._view import ReportView
@@ -62,6 +62,17 @@ def kinds_of(groups: Groups) -> Mapping[str, str]:
 def keys_of(groups: Groups) -> list[Key]:
     """Return the ids as tuples, in ascending order."""
     return groups._keys
+
+
+def class_ranks(classes: Classes) -> Mapping[int, float]:
+    """Return numbers by which classes are ranked fast: their means, nearly."""
+    return dict(enumerate(ranks(classes._part.block, classes._params).tolist()))
+
+
+def group_ranks(groups: Groups) -> Mapping[Key, float]:
+    """Return the same of groups, by their ids as tuples."""
+    found = ranks(groups._block, groups._params, groups._slots.nearly)
+    return dict(zip(groups._keys, found.tolist(), strict=True))
 
 
 def counts_of(groups: Groups, name: str) -> list[int]:

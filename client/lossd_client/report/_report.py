@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Self
 
+from lossd_client.report._class_names import refuse_other_names
 from lossd_client.report._merging.documents import DocumentMerger
 from lossd_client.report._merging.layout import refuse_incomplete
 from lossd_client.report._tables import columns_of
@@ -68,6 +69,22 @@ class Report(ReportView):
     def to_dict(self) -> dict[str, Any]:
         """Return the document; changes to it do not change the report."""
         return copy.deepcopy(dict(self._document))
+
+    def with_class_names(self, names: Iterable[str] | None) -> Self:
+        """Return the same report, whose pages, tables and summaries call the classes by these names.
+
+        Args:
+            names: A name for each class, in the order of the class axis. None takes names away.
+
+        Raises:
+            ValueError: There are not as many as classes, or one is no text.
+        """
+        run = {name: value for name, value in self.run.items() if name != "class_names"}
+        if names is not None:
+            run["class_names"] = list(names)
+        document = {**self._document, "run": run}
+        refuse_other_names(document)
+        return type(self)(document)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the document to a file, as JSON; compressed if its name ends with .gz."""

@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any, Final
 
 from lossd_client.report._json import Json
+from lossd_client.report._merging.layout import BadField
 
 _COUNTS: Final = ("rows", "rows_dropped", "elements", "dropped", "count", "nan", "infinite")
 _SIGNS: Final = ("better", "worse", "equal", "undefined")
@@ -17,7 +18,7 @@ def refuse_contradictions(document: Mapping[str, Json]) -> None:
     """Refuse a document whose figures cannot all be true.
 
     Raises:
-        ValueError: A count is no whole number from 0, a sum is not what its terms say, the normalizer is none
+        BadField: A count is no whole number from 0, a sum is not what its terms say, the normalizer is none
             that there is, or the groups do not add up to the totals; the message names the place.
     """
     totals = document["totals"]
@@ -27,7 +28,7 @@ def refuse_contradictions(document: Mapping[str, Json]) -> None:
             _check_rounded(name, totals[name], totals[f"{name}_terms"])
     params = totals.get("params", {})
     if not isinstance(params, Mapping):
-        raise ValueError("totals.params is no JSON object")
+        raise BadField(("totals", "params"), "totals.params is no JSON object")
     _check_normalizer(params.get("normalizer", "count"))
     for section in ("classes", "paired"):
         if isinstance(document.get(section), Mapping):
@@ -37,10 +38,11 @@ def refuse_contradictions(document: Mapping[str, Json]) -> None:
         _check_counts(groups, ("groups",))
         for name in (name for name in _COUNTS if name in groups):
             if not isinstance(groups[name], list):
-                raise ValueError(f"groups.{name} is no list")
+                raise BadField(("groups", name), f"groups.{name} is no list")
             if name in totals and sum(groups[name]) != totals[name]:
-                raise ValueError(
-                    f"the groups' {name} add up to {sum(groups[name])}, and totals.{name} is {totals[name]}"
+                raise BadField(
+                    ("groups", name),
+                    f"the groups' {name} add up to {sum(groups[name])}, and totals.{name} is {totals[name]}",
                 )
 
 
@@ -52,7 +54,8 @@ def _check_counts(fields: Mapping[str, Json], path: tuple[str, ...]) -> None:
             each = value if isinstance(value, list) else [value]
             if not _are_counts(each):
                 wrong = next(one for one in each if not _are_counts([one]))
-                raise ValueError(f"{'.'.join((*path, name))} has {wrong!r}, and must count: 0, 1, 2...")
+                place = (*path, name)
+                raise BadField(place, f"{'.'.join(place)} has {wrong!r}, and must count: 0, 1, 2...")
     for name in ("paired", "rows"):
         if isinstance(fields.get(name), Mapping):
             _check_counts(fields[name], (*path, name))
@@ -69,14 +72,16 @@ def _check_rounded(name: str, value: Json, terms: Json) -> None:
     first = terms[0] if isinstance(terms, list) and terms else None
     both_nan = all(isinstance(each, float) and math.isnan(each) for each in (value, first))
     if isinstance(value, bool) or (first != value and not both_nan):
-        raise ValueError(f"totals.{name} is {value!r}, and the first of totals.{name}_terms is {first!r}")
+        what = f"totals.{name} is {value!r}, and the first of totals.{name}_terms is {first!r}"
+        raise BadField(("totals", name), what)
 
 
 def _check_normalizer(value: Json) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value in _NORMALIZERS or (is_number and math.isfinite(value) and value > 0):
         return
-    raise ValueError(
+    raise BadField(
+        ("totals", "params", "normalizer"),
         f"totals.params.normalizer is {value!r}, and must be one of {', '.join(_NORMALIZERS)} or a number "
-        "above 0"
+        "above 0",
     )

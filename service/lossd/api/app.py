@@ -25,6 +25,7 @@ from lossd.api.routes.documentation import documents
 from lossd.api.routes.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.routes.losses import LossEndpoint
 from lossd.api.routes.openapi import describe_api
+from lossd.api.routes.saved_report import saved_report_routes
 from lossd.api.routes.status import status_routes
 from lossd.api.routes.ui import page_files
 from lossd.api.routes.usage import usage_routes
@@ -123,6 +124,7 @@ def _described(service: Service) -> FastAPI:
     )
     app.include_router(model_routes(service))
     app.include_router(status_routes(service))
+    app.include_router(saved_report_routes(service.settings.ui_report, service.settings.max_json_bytes))
     app.include_router(usage_routes(service))
     return app
 

@@ -37,6 +37,9 @@ def serve(
     allow_open: Annotated[
         bool, typer.Option("--allow-open", help="Listen beyond this machine although no key is asked for.")
     ] = False,
+    ui_report: Annotated[
+        Path | None, typer.Option(help="A saved report that the page at /ui opens with.", show_default="none")
+    ] = None,
 ) -> None:
     """Run the server until it is told to stop.
 
@@ -50,6 +53,7 @@ def serve(
         "front_ends": front_ends,
         "teams": teams,
         "allow_open": allow_open or None,
+        "ui_report": ui_report,
     }
     _start({name: value for name, value in options.items() if value is not None})
 

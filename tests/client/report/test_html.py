@@ -104,9 +104,9 @@ def test_the_figures_are_the_reports(reports: dict[str, Report]) -> None:
 
 def test_a_report_has_a_heading_for_each_section(reports: dict[str, Report]) -> None:
     page = Page(report_page(reports["full"]))
-    assert page.texts_of("h1") == ["focal report"]
+    assert page.texts_of("h1") == ["focal of logits"]
     assert page.texts_of("h2") == [
-        "focal of logits",
+        "In short",
         "Loss by class",
         "Loss by camera",
         "Against the baseline",

@@ -273,6 +273,15 @@ class ReportOptions(FileOptions):
             rich_help_panel=_FILES,
         ),
     ] = None
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the classes are called, in their order: a text file with a name a line.",
+            rich_help_panel=_FILES,
+            dir_okay=False,
+        ),
+    ] = None
     first_row: Annotated[
         int,
         typer.Option(help="The number of the first row, which the lists of the worst count on from.", min=0),

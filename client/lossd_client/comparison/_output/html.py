@@ -8,7 +8,6 @@ from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.html import styled
 from lossd_client.report._drawing.markup import escaped, tag
 from lossd_client.report._drawing.tables import table
-from lossd_client.report._view import ReportView
 
 _SHOWN: Final = 50
 
@@ -23,24 +22,4 @@ def comparison_html(comparison: ComparisonView) -> str:
         table(HEAD, rows, caption=basis(comparison.whole, comparison), names=2),
         tag("p", escaped(rest)) if rest else "",
         tag("ul", *notes) if notes else "",
-    )
-
-
-def side_by_side(
-    comparison: ComparisonView,
-    names: tuple[str, str],
-    reports: tuple[ReportView, ReportView],
-    paired: ReportView | None,
-) -> str:
-    """Return two reports side by side, as a fragment of HTML without a style."""
-    return tag(
-        "div",
-        tag(
-            "section",
-            tag("h2", escaped(f"{names[0]} against {names[1]}")),
-            tag("p", escaped(sentence(comparison.whole, comparison))),
-            class_="lossd-section",
-            data_section="comparison",
-        ),
-        class_="lossd",
     )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
-from lossd_client.report._drawing.markup import details, figure, number, tag, text
+from lossd_client.report._drawing.markup import beside, details, figure, number, tag, text
 from lossd_client.report._drawing.names import class_name
 from lossd_client.report._drawing.pictures import Axis, Curve, diagram
 from lossd_client.report._drawing.section import Section
@@ -107,9 +107,11 @@ def _curves(found: Calibration) -> Iterator[str]:
     if found.soft or found.positives >= found.count:
         return
     rates = [(point.false_positive_rate, point.true_positive_rate) for point in found.roc()]
-    yield figure(_roc(rates), "Receiver operating characteristic.")
     recalls = [(point.recall, point.precision) for point in found.precision_recall()]
-    yield figure(_precision_recall(recalls), "Precision and recall.")
+    yield beside(
+        figure(_roc(rates), "Receiver operating characteristic."),
+        figure(_precision_recall(recalls), "Precision and recall."),
+    )
 
 
 def _threshold_curves(thresholds: Sequence[Threshold]) -> str:

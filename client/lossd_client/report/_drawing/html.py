@@ -43,7 +43,7 @@ def report_fragment(report: ReportView) -> str:
 
 def report_page(report: ReportView) -> str:
     """Return a report as a whole page."""
-    return page(f"{report.loss_name} report", report_fragment(report))
+    return page(f"{report.loss_name} of {report._document['totals']['inputs']}", report_fragment(report))
 
 
 def _sections(report: ReportView, most: int, *, has_links: bool) -> Iterator[str]:

@@ -77,6 +77,11 @@ def figure(picture: str, caption: str = "") -> str:
     return tag("figure", picture, tag("figcaption", text(caption)) if caption else "")
 
 
+def beside(*figures: str) -> str:
+    """Return pictures beside each other where there is room."""
+    return tag("div", *figures, class_="lossd-beside")
+
+
 def details(summary: str, *parts: str) -> str:
     """Return parts that are shown when they are asked for."""
     return tag("details", tag("summary", text(summary)), *parts)

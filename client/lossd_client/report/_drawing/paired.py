@@ -30,29 +30,30 @@ def paired(report: ReportView, most: int) -> Section | None:
     return Section(
         "Against the baseline",
         table(("loss minus baseline", "value"), rows, caption="Below 0 where the model is better"),
-        *paired_parts(report, most),
+        *signs(found),
+        *_classes(report, found, most),
+        *paired_groups(report, most),
+        *paired_lists(report, most),
     )
 
 
-def paired_parts(report: ReportView, most: int) -> Iterator[str]:
-    """Yield what is better and worse: counts, classes, groups, rows and elements."""
+def paired_lists(report: ReportView, most: int) -> Iterator[str]:
+    """Yield the rows and elements that differ most."""
     found = report.paired
-    yield signs("rows", found.rows)
-    yield signs("elements", found)
-    within = report._document["paired"]
-    if "classes" in within and "classes" in report.sections:
-        yield _classes(report, found, most)
-    if "groups" in report.sections and "paired" in report._document["groups"]:
-        yield _groups(report, most)
-    if "top" in within and "top" in report.sections:
+    if "top" in report._document["paired"] and "top" in report.sections:
         yield entries(report, "Rows that are worse", found.worse_rows, most)
         yield entries(report, "Elements that are worse", found.worse_elements, most)
         yield entries(report, "Rows that are better", found.better_rows, most)
         yield entries(report, "Elements that are better", found.better_elements, most)
 
 
-def signs(noun: str, found: Signs) -> str:
-    """Return how many are better and worse, as a bar."""
+def signs(found: RowDifference) -> Iterator[str]:
+    """Yield how many rows and elements are better and worse, as bars."""
+    yield _signs("rows", found.rows)
+    yield _signs("elements", found)
+
+
+def _signs(noun: str, found: Signs) -> str:
     counts = {name: getattr(found, name) for name in ("better", "worse", "equal", "undefined")}
     said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
     parts = [
@@ -63,20 +64,25 @@ def signs(noun: str, found: Signs) -> str:
     return figure(shares(f"{noun} better and worse", parts), f"{noun}: {said}")
 
 
-def _classes(report: ReportView, found: Paired, most: int) -> str:
+def _classes(report: ReportView, found: Paired, most: int) -> Iterator[str]:
+    if "classes" not in report._document["paired"] or "classes" not in report.sections:
+        return
     order = _largest([each.mean for each in found.classes])[:most]
     rows: list[Row] = [(words(class_name(report, place)), *_figures(found.classes[place])) for place in order]
     title = "Differences by class"
-    return listing(title, ("class", *_HEAD), rows, total=len(found.classes), noun="classes")
+    yield listing(title, ("class", *_HEAD), rows, total=len(found.classes), noun="classes")
 
 
-def _groups(report: ReportView, most: int) -> str:
+def paired_groups(report: ReportView, most: int) -> Iterator[str]:
+    """Yield how the groups differ from the baseline's, with intervals."""
+    if "groups" not in report.sections or "paired" not in report._document["groups"]:
+        return
     groups = report.groups
     worst = sorted(groups.worst(most), key=lambda each: _descending(each.paired.mean))
     rows: list[Row] = [(*map(words, group_ids(each.id)), *_of_group(each.paired)) for each in worst]
     head = [*groups.names, _HEAD[0], "95 % interval", *_HEAD[1:3], "rows better", "rows worse", "rows equal"]
     title = f"Differences by {', '.join(groups.names)}"
-    return listing(title, head, rows, total=len(groups), noun="groups", names=len(groups.names))
+    yield listing(title, head, rows, total=len(groups), noun="groups", names=len(groups.names))
 
 
 def _of_group(each: RowDifference) -> Iterator[Cell]:

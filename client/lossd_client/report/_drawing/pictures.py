@@ -11,13 +11,13 @@ from typing import Final
 
 from lossd_client.report._drawing.markup import escaped, number, tag, text
 
-WIDTH: Final = 640
+WIDTH: Final = 480
 _ROW: Final = 22  # the height of a bar and its gap
-_NAMES: Final = 190  # the width of the names beside bars
-_FIGURES: Final = 110  # that of the figures behind them
-_CHARACTERS: Final = 26  # of a name that fit
+_NAMES: Final = 160  # the width of the names beside bars
+_FIGURES: Final = 80  # that of the figures behind them
+_CHARACTERS: Final = 20  # of a name that fit
 _HEIGHT: Final = 260  # of a diagram
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 14, 12, 46  # around its area
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 46  # around its area
 _TICKS: Final = 5
 _LINE: Final = 15  # the height of a line of text above a diagram
 _LEGEND: Final = 20  # the height of what is above a diagram
@@ -222,7 +222,7 @@ def columns(
                 )
             )
     for place, (name, value) in enumerate(lines):
-        marks.extend(_marked(area.x(value), f"{name}: {_power(value)}", place, len(lines)))
+        marks.extend(_marked(area.x(value), f"{name}: {_power(value)}", place))
     most = max(range(len(counts)), key=counts.__getitem__)
     first, last = map(_power, edges[most : most + 2])
     words = [f"Most between {first} and {last}: {counts[most]:,}."]
@@ -232,11 +232,11 @@ def columns(
     return _svg(title, " ".join([axes, *words]), _HEIGHT, *marks, above=above)
 
 
-def _marked(x: float, label: str, place: int, several: int) -> Iterator[str]:
-    """Yield a line through a diagram, and its label above it, each of several on a line of its own."""
-    top = _LINE * (place - several) + _TOP
+def _marked(x: float, label: str, place: int) -> Iterator[str]:
+    """Yield a line through a diagram, and its label above it: those to the right are higher."""
+    top = _TOP - _LINE * (place + 1) + 6
     yield tag("path", d=f"M{_px(x)} {_px(top - 9)}V{_HEIGHT - _BOTTOM}", class_="lossd-mark")
-    is_left = x < WIDTH / 2
+    is_left = x < _LEFT + 100
     yield _words(_px(x + 5 if is_left else x - 5), _px(top), label, anchor="start" if is_left else "end")
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lossd_client.report._drawing.markup import figure
+from lossd_client.report._drawing.markup import beside, figure
 from lossd_client.report._drawing.pictures import Axis, columns
 from lossd_client.report._drawing.section import Section
 from lossd_client.report._drawing.tables import Row, scrolled, table
@@ -33,7 +33,7 @@ def histogram(report: ReportView, _: int) -> Section | None:
     listed = table(("share", "losses of elements", "losses of rows"), rows, caption=said)
     return Section(
         "How losses are spread",
-        *(_pictured(f"Losses of {name}", section[name], each) for name, each in both.items()),
+        beside(*(_pictured(f"Losses of {name}", section[name], each) for name, each in both.items())),
         scrolled(listed, "Quantiles"),
     )
 

@@ -11,9 +11,8 @@ from lossd_client.report._view import ReportView
 
 def totals(report: ReportView, link: Link) -> Section:
     """Return what matters in words, and the figures of all rows."""
-    inputs = report._document["totals"]["inputs"]
     return Section(
-        f"{report.loss_name} of {inputs}",
+        "In short",
         summary(report, link),
         table(("figure", "value"), _figures(report), caption="All rows"),
     )
@@ -21,6 +20,7 @@ def totals(report: ReportView, link: Link) -> Section:
 
 def _figures(report: ReportView) -> Iterator[tuple[str, str]]:
     low, high = report.interval(LEVEL)
+    yield "loss", f"{report.loss_name} of {report._document['totals']['inputs']}"
     yield "mean", number(report.mean, 9)
     yield "95 % interval, by rows", f"{number(low)} to {number(high)}"
     yield "standard error, by rows", number(report.stderr)

@@ -136,6 +136,18 @@ LATER: Final = frozenset(_OF_BASELINE)
 Path: TypeAlias = tuple[str, ...]
 
 
+class BadField(ValueError):  # noqa: N818 - it says what is wrong
+    """A field of a document that is not what it must be.
+
+    Attributes:
+        path: Its place, or that of what should have it.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 def at(document: Mapping[str, Any], path: Path) -> Any:  # noqa: ANN401 - any value of a document
     """Return the value at a place."""
     value: Any = document
@@ -164,16 +176,16 @@ def refuse_incomplete(values: Json, fields: Fields = SECTIONS, path: Path = ()) 
         path: Its place.
 
     Raises:
-        ValueError: It is no mapping, or lacks a field; the message names it.
+        BadField: It is no mapping, or lacks a field; the message names it.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{'.'.join(path) or 'it'} is no JSON object")
+        raise BadField(path, f"{'.'.join(path) or 'it'} is no JSON object")
     for name, kind in fields.items():
         if name in values:
             if not isinstance(kind, Kind):
                 refuse_incomplete(values[name], kind, (*path, name))
         elif name not in _OPTIONAL:
-            raise ValueError(f"it has no {'.'.join((*path, name))}")
+            raise BadField(path, f"it has no {'.'.join((*path, name))}")
 
 
 def _below(path: Path, fields: Fields, values: Mapping[str, Any]) -> Iterator[tuple[Path, Kind, Any]]:
@@ -191,7 +203,8 @@ def _below(path: Path, fields: Fields, values: Mapping[str, Any]) -> Iterator[tu
 def _refuse_unknown(path: Path, values: Mapping[str, Any], known: Iterable[str]) -> None:
     for name in values:
         if name not in known:
-            raise ValueError(
+            raise BadField(
+                (*path, name),
                 f"this version of lossd does not know the field {'.'.join((*path, name))!r}; a newer "
-                "version wrote it, and can merge it"
+                "version wrote it, and can merge it",
             )

@@ -35,7 +35,7 @@ _answers: Final[msgspec.msgpack.Decoder[_Answer]] = msgspec.msgpack.Decoder(_Ans
 FAILURES: Final = Failures(
     late="the deadline passed before the reports were drawn; allow more time, or show smaller ones",
     hung="the process that draws reports stood still; try again",
-    died="the server failed to draw the reports; `lossd report FILE --html` draws a saved one without it",
+    died="the server failed to draw the reports; `lossd merge FILE --html PAGE.html` draws a saved one",
 )
 
 

@@ -103,7 +103,7 @@ def _limit(content_length: int | None, settings: Settings) -> SizeLimit:
     if content_length is not None and content_length > most:
         detail = (
             f"the reports are {content_length} bytes; the limit is {most}; show ones with fewer groups or "
-            "rows, or draw a saved one with `lossd report FILE --html`"
+            "rows, or draw a saved one with `lossd merge FILE --html PAGE.html`"
         )
         raise RequestError(ErrorCode.BODY_TOO_LARGE, detail)
     return whole_body_limit(content_length, most, None, settings)

@@ -1,0 +1,196 @@
+"""Two reports side by side, as HTML: their comparison, and the figures of both."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from lossd_client.comparison._output.sentences import basis, sentence, signed
+from lossd_client.comparison._view import ComparisonView
+from lossd_client.report._drawing.calibration import reliability
+from lossd_client.report._drawing.markup import escaped, number, tag, text
+from lossd_client.report._drawing.names import class_name, group_ids
+from lossd_client.report._drawing.paired import paired_groups, paired_lists, signs
+from lossd_client.report._drawing.section import LEVEL, Section
+from lossd_client.report._drawing.tables import MOST, Cell, Row, listing, scrolled, table, words
+from lossd_client.report._drawing.tables import figure as cell
+from lossd_client.report._figures.clusters import Key
+from lossd_client.report._figures.figures import Figures
+from lossd_client.report._figures.groups import Groups
+from lossd_client.report._inside import class_ranks, group_ranks
+from lossd_client.report._view import ReportView
+
+KeyT = TypeVar("KeyT")
+
+_VERDICTS: Final = {"regressed": "is worse", "passed": "is not worse", "undecided": "is not surely worse"}
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Two reports and their comparison.
+
+    Attributes:
+        comparison: The comparison, of which the first report is the new one.
+        names: What the two are called.
+        new: The first report.
+        baseline: The second.
+        paired: The first one's report with the second model as its baseline, if there is one.
+    """
+
+    comparison: ComparisonView
+    names: tuple[str, str]
+    new: ReportView
+    baseline: ReportView
+    paired: ReportView | None = None
+
+    def fragment(self) -> str:
+        """Return it as a part of a page that has the style of reports."""
+        sections = {
+            "comparison": self._compared(),
+            "totals": self._totals(),
+            "classes": self._classes(),
+            "groups": self._groups(),
+            "calibration": self._calibration(),
+        }
+        drawn = (each.drawn(name, has_id=True) for name, each in sections.items() if each is not None)
+        return tag("div", *drawn, class_="lossd")
+
+    @property
+    def title(self) -> str:
+        """What the page of it is called."""
+        return f"{self.names[0]} against {self.names[1]}"
+
+    def _compared(self) -> Section:
+        """Return the verdict, and what is better and worse where that is known row by row."""
+        whole = self.comparison.whole
+        why = escaped(sentence(whole, self.comparison))
+        verdict = "is better" if whole.interval[1] < 0 else _VERDICTS[whole.verdict]
+        new, baseline = (tag("bdi", text(name)) for name in self.names)
+        said = f"{new} {tag('strong', verdict)} than {baseline}, the baseline"
+        notes = [tag("li", escaped(note)) for note in self.comparison.notes]
+        paired = self._by_row
+        return Section(
+            self.title,
+            tag("p", f"{said}: {why}.", class_="lossd-lead"),
+            tag("p", f"{escaped(basis(whole, self.comparison))}."),
+            tag("ul", *notes) if notes else "",
+            *(() if paired is None else (*signs(paired.paired), *paired_lists(paired, MOST))),
+        )
+
+    @property
+    def _by_row(self) -> ReportView | None:
+        """The report of both models, if it is of these two."""
+        return self.paired if self.comparison.pairing == "rows" else None
+
+    def _totals(self) -> Section:
+        both = (self.new, self.baseline)
+        rows: list[Row] = [
+            ("mean", *self._differing([each.mean for each in both])),
+            ("95 % interval, by rows", *(_interval(each) for each in both), ""),
+            ("standard error, by rows", *self._differing([each.stderr for each in both])),
+            *((name, *self._differing([getattr(each, name) for each in both])) for name in _COUNTED),
+        ]
+        listed = table(("figure", *self._head()), rows, caption="All rows")
+        return Section("Both runs", scrolled(listed, "All rows"))
+
+    def _head(self) -> tuple[str, str, str]:
+        return (*self.names, "difference")
+
+    def _differing(self, values: Sequence[float]) -> list[Cell]:
+        """Return the cells of two figures, and of how much greater the first is."""
+        new, baseline = values
+        change = new - baseline
+        return [cell(new), cell(baseline), Cell(signed(change), change)]
+
+    def _means(self, new: Figures | None, baseline: Figures | None) -> list[Cell]:
+        """Return the cells of two means; of a worse one, the difference is marked."""
+        means = [math.nan if each is None else each.mean for each in (new, baseline)]
+        *both, change = self._differing(means)
+        sign = change.value or 0.0
+        kind = "lossd-worse" if sign > 0 else "lossd-better" if sign < 0 else None
+        return [*both, change._replace(kind=kind)]
+
+    def _classes(self) -> Section | None:
+        if not all("classes" in each.sections for each in (self.new, self.baseline)):
+            return None
+        new, baseline = self.new.classes, self.baseline.classes
+        title = "Loss by class"
+        if len(new) != len(baseline):
+            said = f"The runs have {len(new):,} and {len(baseline):,} classes"
+            return Section(title, tag("p", f"{said}, which cannot be set side by side."))
+        named = self.new if self.new.class_names else self.baseline
+        order = _by_difference(class_ranks(new), class_ranks(baseline))
+        rows: list[Row] = [
+            (words(class_name(named, place)), *self._means(new[place], baseline[place]))
+            for place in order[:MOST]
+        ]
+        listed = listing("Classes", ("class", *self._head()), rows, total=len(new), noun="classes")
+        return Section(title, listed)
+
+    def _groups(self) -> Section | None:
+        if not all("groups" in each.sections for each in (self.new, self.baseline)):
+            return None
+        names, others = self.new.groups.names, self.baseline.groups.names
+        common = tuple(name for name in names if name in others)
+        if not common:
+            said = f"The runs have no groups of one name: {', '.join(names)} and {', '.join(others)}."
+            return Section("Loss by group", tag("p", text(said)))
+        paired = () if self._by_row is None else paired_groups(self._by_row, MOST)
+        return Section(f"Loss by {', '.join(common)}", self._listed(common), *paired)
+
+    def _listed(self, names: tuple[str, ...]) -> str:
+        new, baseline = (each.groups.by(*names) for each in (self.new, self.baseline))
+        order = _by_difference(group_ranks(new), group_ranks(baseline))
+        rows: list[Row] = [
+            (*map(words, group_ids(key)), *self._means(_found(new, key), _found(baseline, key)))
+            for key in order[:MOST]
+        ]
+        title = f"Groups by {', '.join(names)}"
+        head = (*names, *self._head())
+        return listing(title, head, rows, total=len(order), noun="groups", names=len(names))
+
+    def _calibration(self) -> Section | None:
+        if not all("calibration" in each.sections for each in (self.new, self.baseline)):
+            return None
+        both = [each.calibration for each in (self.new, self.baseline)]
+        figures = _CALIBRATED if any(each.soft for each in both) else {**_CALIBRATED, **_RANKING}
+        rows: list[Row] = [
+            (title, *self._differing([getattr(each, name) for each in both]))
+            for name, title in figures.items()
+        ]
+        listed = table(("figure", *self._head()), rows, caption="Calibration of both")
+        bins = [(name, each.reliability()) for name, each in zip(self.names, both, strict=True)]
+        return Section("Calibration", scrolled(listed, "Calibration of both"), reliability(bins))
+
+
+_COUNTED: Final = ("rows", "elements", "sum", "positives")
+_CALIBRATED: Final = {
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+    "mce": "greatest calibration error",
+    "cross_entropy": "cross entropy",
+    "normalized_entropy": "normalized entropy",
+}
+_RANKING: Final = {"auroc": "AUROC", "average_precision": "average precision"}
+
+
+def _interval(report: ReportView) -> str:
+    low, high = report.interval(LEVEL)
+    return f"{number(low)} to {number(high)}"
+
+
+def _found(groups: Groups, key: Key) -> Figures | None:
+    id = key if len(groups.names) > 1 else key[0]  # noqa: A001
+    return groups[id] if id in groups else None  # noqa: SIM401 - get() would make it twice
+
+
+def _by_difference(new: Mapping[KeyT, float], baseline: Mapping[KeyT, float]) -> list[KeyT]:
+    """Return what either has, the greatest worsening first; what cannot be compared is last."""
+    return sorted(
+        {**new, **baseline},
+        key=lambda key: _worsening(new.get(key, math.nan) - baseline.get(key, math.nan)),
+    )
+
+
+def _worsening(change: float) -> tuple[bool, float]:
+    return math.isnan(change), -change
