@@ -21,21 +21,24 @@ _WIDTH: Final = 1440
 _HEIGHT: Final = 900
 
 
-def _score(page: Page, url: str, *runs: tuple[Path, ...]) -> None:
-    """Open the page, and let it score the files of each run."""
-    page.goto(f"{url}/ui")
-    for files in runs:
-        page.set_input_files("#choose", files)
-        page.click("#go:enabled")
-        page.wait_for_selector("#results .lossd-section")
+def _score(page: Page, *files: Path) -> None:
+    page.set_input_files("#choose", files)
+    page.click("#go:enabled")
+    page.wait_for_selector("#results .lossd-section")
 
 
 def _first_arrays(page: Page, url: str, folder: Path) -> None:
-    _score(page, url, tuple(folder / name for name in ("logits.npy", "targets.npy", "classes.txt")))
+    page.goto(f"{url}/ui")
+    _score(page, *(folder / name for name in ("logits.npy", "targets.npy", "classes.txt")))
 
 
 def _side_by_side(page: Page, url: str, folder: Path) -> None:
-    _score(page, url, *((folder / name, folder / "clean.npy") for name in ("logits.npy", "retrained.npy")))
+    page.goto(f"{url}/ui")
+    _score(page, folder / "logits.npy", folder / "clean-labels.npy")
+    page.get_by_label("Remove logits.npy", exact=True).click()
+    _score(page, folder / "retrained-logits.npy")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_selector("#results [data-section=comparison]")
 
 
 def _usage(page: Page, _url: str, folder: Path) -> None:
@@ -47,7 +50,8 @@ def _usage(page: Page, _url: str, folder: Path) -> None:
         page.fill("#key-text", (folder / "ops.key").read_text().strip())
         page.keyboard.press("Enter")
         page.click("#tab-usage")
-        page.wait_for_selector("#usage table")
+        page.click("#usage >> text=search")
+        page.get_by_role("heading", name="Team search").wait_for()
 
 
 # By lesson: the file, and what brings the page before the camera.

@@ -7,7 +7,7 @@ import { exampleFiles } from "./example.js";
 import { FileList, takeFiles } from "./file_list.js";
 import { recognise } from "./files.js";
 import { LossFields } from "./loss_fields.js";
-import { areClassIds, missing, misfits } from "./places.js";
+import { areClassIds, assumed, missing, misfits } from "./places.js";
 import { problemElement } from "./problems.js";
 import { filesOf, score } from "./requests.js";
 import { session } from "./session.js";
@@ -32,6 +32,7 @@ class Form {
   #loss = new LossFields(() => this.#show());
   #problems = element("div", { id: "problems" });
   #notes = element("ul", { class: "misfits", id: "misfits" });
+  #hint = element("p", { class: "note", id: "hint", role: "status" });
   #next = element("p", { id: "next", role: "status" });
   #go = element("button", { class: "main", id: "go", "aria-describedby": "next" }, ["Show the loss"]);
   #progress = element("progress", { "aria-label": "Upload" });
@@ -55,6 +56,7 @@ class Form {
       this.#dropZone(),
       this.#files.root,
       this.#links,
+      this.#hint,
       this.#notes,
       this.#loss.root,
       element("div", { class: "actions" }, [this.#go, this.#next]),
@@ -74,7 +76,7 @@ class Form {
     });
     this.#root.replaceChildren(form);
     takeDrops(this.#root, (files) => this.#take(files));
-    session.onKey(() => this.#load());
+    session.onKey(() => (session.hasKey ? this.#load() : this.#show()));
     this.#load();
     this.#show();
   }
@@ -87,13 +89,16 @@ class Form {
     });
     return element("div", { class: "drop" }, [
       element("h2", {}, ["Drop your model's outputs and the targets here"]),
-      element("p", { class: "note", id: "drop-note" }, [
-        "Two .npy files, or one .npz, an Arrow stream, a saved report. Further files if you have them: another model's outputs, names of classes and rows, groups.",
+      element("p", { id: "drop-note" }, [
+        "See which classes and rows make the loss. Drop two .npy files, one .npz, an Arrow stream, or a saved report.",
       ]),
       element("div", { class: "row" }, [
         element("label", { for: "choose", class: "choose" }, ["Choose files"]),
         input,
         button("Try an example", () => this.#tryExample(), { id: "example" }),
+      ]),
+      element("p", { class: "note" }, [
+        "If you have them, also: another model's outputs to compare with, and names of classes, rows and groups in text files, one a line. Files go to this server, which does not keep them.",
       ]),
     ]);
   }
@@ -145,6 +150,7 @@ class Form {
     this.#loss.suggestClassIds(areClassIds(items));
     const { params, classAxis, hasClassIds } = this.#loss.asked();
     this.#notes.replaceChildren(...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])));
+    this.#hint.textContent = assumed(items);
     const next = missing(items);
     this.#next.textContent = next ?? "";
     const isComplete = next === null && this.#isReady;

@@ -39,7 +39,7 @@ export class LossFields {
       element("label", {}, [this.#classIds, " The targets are class ids (targets_format=index): integers, with one dimension less than the inputs"]),
     );
     this.root.append(
-      element("legend", {}, ["Loss"]),
+      element("legend", {}, ["Loss and parameters"]),
       this.#classIdsRow,
       element("div", { class: "parameter" }, [element("label", { for: "loss" }, ["loss"]), this.#select, this.#summary]),
       this.#first,
@@ -47,7 +47,7 @@ export class LossFields {
     );
     this.#gammas.addEventListener("input", () => (this.#areGammasOwn = this.#gammas.value.trim() !== ""));
     this.#select.addEventListener("change", () => this.#build());
-    this.#classIds.addEventListener("change", () => this.#write("targets_format", this.#classIds.checked ? "index" : "dense"));
+    this.#classIds.addEventListener("input", () => this.#write("targets_format", this.#classIds.checked ? "index" : "dense"));
     this.root.addEventListener("input", () => this.#changed());
     this.root.addEventListener("change", () => this.#changed());
   }

@@ -25,7 +25,7 @@ export function controlsOf(losses, name) {
   const isOwn = ({ name }) => losses.some(({ parameters }) => !parameters.some((each) => each.name === name));
   const isFirst = (/** @type {Parameter} */ parameter) => isOwn(parameter) || parameter.name === "pos_weight";
   return {
-    first: parameters.filter(isFirst).map(controlOf),
+    first: [...parameters.filter(isOwn), ...parameters.filter((each) => isFirst(each) && !isOwn(each))].map(controlOf),
     more: parameters.filter((each) => !isFirst(each)).map(controlOf),
   };
 }

@@ -13,13 +13,13 @@ import { isInteger } from "./heads.js";
 
 /** @type {Readonly<Record<Exclude<Place, "">, string>>} */
 export const PLACE_TEXT = {
-  logits: "logits (before the sigmoid)",
-  probabilities: "probabilities (after the sigmoid)",
+  logits: "logits",
+  probabilities: "probabilities",
   targets: "targets",
-  baseline: "another model's outputs, to compare with",
-  groups: "groups: a label for each row",
-  ids: "names of the rows",
-  classes: "names of the classes",
+  baseline: "another model",
+  groups: "groups of rows",
+  ids: "names of rows",
+  classes: "names of classes",
   weight: "weight",
   pos_weight: "pos_weight",
   mask: "mask",
@@ -62,6 +62,18 @@ export function placeByName({ kind, file }) {
   const words = wordsOf(file.name);
   const rules = kind === "npy" ? NPY_WORDS : kind === "lines" ? LINES_WORDS : [];
   return rules.find(([, pattern]) => pattern.test(words))?.[0] ?? "";
+}
+
+/**
+ * What was assumed of files by their names, and is not sure.
+ * @param {readonly Item[]} items
+ * @returns {string} A sentence; empty if there is nothing to say.
+ */
+export function assumed(items) {
+  const logits = items.find(({ place }) => place === "logits");
+  if (logits === undefined || /logit/i.test(logits.found.file.name)) return "";
+  const name = logits.found.file.name;
+  return `${name} is taken as logits, as a model gives them before the sigmoid. If it has probabilities, choose so beside its name.`;
 }
 
 /** @param {string} name */

@@ -13,6 +13,8 @@ const ROOT = new URL("..", import.meta.url).href;
 let key = null;
 /** @type {Set<() => void>} */
 const listeners = new Set();
+/** @type {Set<() => void>} */
+const askedListeners = new Set();
 /** @type {Promise<string | null> | null} */
 let asking = null;
 
@@ -44,6 +46,14 @@ export const session = {
    */
   onKey(callback) {
     listeners.add(callback);
+  },
+
+  /**
+   * Call back when the server asks for a key, or for another one.
+   * @param {() => void} callback
+   */
+  onAsked(callback) {
+    askedListeners.add(callback);
   },
 
   get hasKey() {
@@ -78,6 +88,7 @@ async function send(url, init, onProgress) {
     const sentWith = key;
     const response = await sendOnce(url, init, onProgress);
     if (response.status !== 401) return response;
+    for (const listener of askedListeners) listener();
     const isNew = key !== sentWith || (await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer."));
     if (!isNew) return response;
   }

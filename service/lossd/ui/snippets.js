@@ -37,9 +37,11 @@ function path({ found }) {
 /** @param {Asked} asked */
 function addressOf({ loss, params, items, address }) {
   const groups = at(items, "groups").filter(({ found }) => found.kind === "npy" && found.head.shape.length === 1);
-  const { asked } = encodeReport(/** @type {any} */ (params));
+  const { pos_weight: weights, ...others } = params;
+  const { asked } = encodeReport(/** @type {any} */ (others));
   const { query } = encode({ ...asked, ...(groups.length === 1 && { group_names: groups[0]?.label }) });
   query.delete("tensors");
+  if (weights !== undefined) query.set("pos_weight", JSON.stringify(weights)); // a list would be a tensor to the client
   return `${address}/${loss}?${query}`;
 }
 
