@@ -6,8 +6,11 @@ fonts differ, so nothing compares their bytes.
 
 from __future__ import annotations
 
+import base64
 import shutil
+import struct
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +22,17 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 1440
 _HEIGHT: Final = 900
+_PIXELS: Final = """async (picture) => {
+  const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${picture}`)).blob());
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  return new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.split(",")[1]);
+    reader.readAsDataURL(new Blob([data]));
+  });
+}"""
 
 
 def _score(page: Page, *files: Path) -> None:
@@ -79,5 +93,22 @@ def photograph(lesson: Path, url: str, folder: Path) -> None:
             viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light", reduced_motion="reduce"
         )
         show(page, url, folder)
-        page.screenshot(path=lesson.parent / "pictures" / name, animations="disabled")
+        taken = page.screenshot(animations="disabled")
+        pixels = browser.new_page().evaluate(_PIXELS, base64.b64encode(taken).decode())
         browser.close()
+    (lesson.parent / "pictures" / name).write_bytes(_png(base64.b64decode(pixels)))
+
+
+def _png(rgba: bytes) -> bytes:
+    """Return a PNG of opaque pixels, without filters: for text that is a fifth less than a browser writes."""
+    rgb = bytearray(len(rgba) // 4 * 3)
+    for channel in range(3):
+        rgb[channel::3] = rgba[channel::4]
+    length = 3 * _WIDTH
+    lines = b"".join(b"\0" + rgb[start : start + length] for start in range(0, len(rgb), length))
+    head = struct.pack(">IIBBBBB", _WIDTH, len(rgb) // length, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
