@@ -28,7 +28,7 @@ export async function compared(run, baseline, options) {
     return undefined;
   }
   const { sweep, calibration_bins, top, ...params } = run.scored.params; // of sections that are not asked for
-  const kept = ["classes", "groups"].filter((section) => section in run.document);
+  const kept = ["classes", ...(run.scored.files.groups ? ["groups"] : [])].filter((section) => section in run.document);
   const sections = ["totals", ...kept, "paired"];
   return score({ ...run.scored, params }, { ...options, baseline: other, sections });
 }

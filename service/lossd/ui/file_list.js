@@ -67,6 +67,7 @@ export class FileList {
       ...PLACES_OF[item.found.kind].map((place) => element("option", { value: place }, [PLACE_TEXT[place]])),
     ]);
     const label = element("input", { "aria-label": `What the groups of ${name} are called`, value: item.label, size: "10" });
+    const called = element("span", { class: "called note" }, ["called", label]);
     select.addEventListener("change", () => this.#place(item, /** @type {Place} */ (select.value)));
     label.addEventListener("input", () => {
       item.label = label.value.replaceAll(",", " ").trim() || stem(name);
@@ -76,7 +77,7 @@ export class FileList {
     const root = element("li", { class: "file" }, [
       element("span", { class: "file-name" }, [element("strong", {}, [name]), element("span", { class: "note" }, [factsOf(item.found)])]),
       ...(PLACES_OF[item.found.kind].length ? [select] : []),
-      label,
+      called,
       remove,
     ]);
     const row = {
@@ -85,7 +86,7 @@ export class FileList {
       show: () => {
         select.value = item.place;
         root.classList.toggle("unplaced", item.place === "" && PLACES_OF[item.found.kind].length > 0);
-        label.hidden = item.place !== "groups";
+        called.hidden = item.place !== "groups";
       },
     };
     return row;

@@ -1,7 +1,6 @@
 // The form: which files, which loss; then the request, with its progress.
 
 import { commandsElement } from "./commands.js";
-import { LossdError } from "./client/index.js";
 import { button, element, sizeText } from "./elements.js";
 import { exampleFiles } from "./example.js";
 import { FileList, takeFiles } from "./file_list.js";
@@ -31,6 +30,7 @@ class Form {
   #files = new FileList(() => this.#show());
   #loss = new LossFields(() => this.#show());
   #problems = element("div", { id: "problems" });
+  #fileProblems = element("div", { id: "file-problems" });
   #notes = element("ul", { class: "misfits", id: "misfits" });
   #hint = element("p", { class: "note", id: "hint", role: "status" });
   #next = element("p", { id: "next", role: "status" });
@@ -55,6 +55,7 @@ class Form {
     const form = element("form", { class: "score-form" }, [
       this.#dropZone(),
       this.#files.root,
+      this.#fileProblems,
       this.#links,
       this.#hint,
       this.#notes,
@@ -119,19 +120,20 @@ class Form {
 
   /** @param {readonly File[]} files */
   async #take(files) {
-    this.#problems.replaceChildren();
+    this.#fileProblems.replaceChildren();
     await takeFiles(files, {
       onFound: (found) => {
         if (found.kind === "report") this.#onRun({ name: found.file.name, document: found.document, scored: null });
         else this.#files.add(found);
       },
-      onError: (error) => this.#problems.append(problemElement(error)),
+      onError: (error) => this.#fileProblems.append(problemElement(error)),
     });
+    this.#fileProblems.scrollIntoView({ block: "nearest" });
     this.#say(`${files.length === 1 ? (files[0]?.name ?? "") : `${files.length} files`} taken.`);
   }
 
   async #tryExample() {
-    this.#problems.replaceChildren();
+    this.#fileProblems.replaceChildren();
     this.#files.clear();
     this.#links.replaceChildren("The example's files: ");
     for (const { file, place } of exampleFiles()) {
@@ -186,13 +188,17 @@ class Form {
 
   /** @param {unknown} error */
   #fail(error) {
-    if (!(error instanceof LossdError)) console.error(error);
     this.#problems.replaceChildren(problemElement(error));
     this.#problems.scrollIntoView({ block: "nearest" });
   }
 
   /** @param {Progress} progress */
-  #progressed({ sent, total }) {
+  #progressed({ sent, total, wait }) {
+    if (wait !== undefined) {
+      this.#progress.removeAttribute("value");
+      this.#progressText.textContent = wait;
+      return this.#say(wait);
+    }
     const isSending = sent < total || total === 0;
     if (isSending && total > 0) this.#progress.value = sent / total;
     else this.#progress.removeAttribute("value");

@@ -53,7 +53,7 @@ function controlOf(parameter) {
   const id = `parameter-${name}`;
   const note = element("small", { class: "note", id: `${id}-note` }, codeOf(summary));
   const input = inputOf(parameter, id);
-  const label = element("label", { for: id }, [name]);
+  const label = element("label", { for: id }, breakable(name));
   const off = offBox(parameter, input);
   const root = element("div", { class: "parameter" }, [label, element("span", { class: "row" }, [input, ...(off ? [off] : [])]), note]);
   const box = off?.querySelector("input");
@@ -69,6 +69,14 @@ function controlOf(parameter) {
       if (!box?.checked) writeInput(input, value);
     },
   };
+}
+
+/**
+ * A name that may go on in a new line after each of its underscores.
+ * @param {string} name
+ */
+function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]);
 }
 
 /**

@@ -16,7 +16,7 @@ import { makeSortable } from "./sorting.js";
 const PARTS = Object.entries({
   whole: ["totals", "comparison"],
   first: ["classes", "groups"],
-  second: ["top", "paired"],
+  second: ["top", "paired", "histogram"],
   third: null,
 });
 

@@ -87,11 +87,22 @@ async function send(url, init, onProgress) {
   for (;;) {
     const sentWith = key;
     const response = await sendOnce(url, init, onProgress);
+    if (response.status === 429 || response.status === 503) onProgress?.({ sent: 0, total: 0, wait: waitText(response) });
     if (response.status !== 401) return response;
     for (const listener of askedListeners) listener();
     const isNew = key !== sentWith || (await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer."));
     if (!isNew) return response;
   }
+}
+
+/**
+ * Why a request is sent again by the client, and when.
+ * @param {Response} response
+ */
+function waitText({ status, headers }) {
+  const reason = status === 429 ? "Your team's limit is reached" : "The server is busy";
+  const seconds = Number(headers.get("Retry-After"));
+  return `${reason}: it is sent again ${seconds > 0 ? `in ${seconds} s` : "soon"}`;
 }
 
 /**
