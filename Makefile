@@ -208,7 +208,7 @@ fiftyone: $(FIFTYONE)/.packages trackers ## The same, and the example for FiftyO
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
 
-pictures: $(READY) ## Draw the pictures of the pages in docs/; those of the server's page too after `make browser`
+pictures: $(READY) ## Draw the pictures of the pages in docs/; the photographs too after make browser
 	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m scripts.report_page
 
 version: $(READY) ## Write VERSION=1.2.3 wherever the version is named, and date its changes in CHANGELOG.md

@@ -1,7 +1,7 @@
 """Photograph the server's page with the files that the lessons of docs/tutorials/ make: `make pictures`.
 
-It needs Debian's Chromium and the packages of `make browser`. The pictures are written anew each time: browsers and
-fonts differ, so nothing compares their bytes.
+It needs Debian's Chromium and the packages of `make browser`. Browsers and fonts differ, so nothing compares
+the bytes of these pictures.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ PHOTOGRAPHS: Final[Mapping[str, tuple[str, Callable[[Page, str, Path], None]]]] 
 
 
 def photograph(lesson: Path, url: str, folder: Path) -> None:
-    """Photograph what the page shows at the end of a lesson that was run in a folder; most lessons have nothing.
+    """Photograph what the page shows at the end of a lesson that was run in a folder, if it has a picture.
 
     Raises:
         ModuleNotFoundError: There is no playwright.
