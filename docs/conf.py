@@ -35,8 +35,7 @@ SHOWN = {
     "clients/typescript/README.md": "how-to/typescript.md",
 }
 
-smartquotes = False  # two hyphens are an option's
-
+pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = f"lossd {release}"
 html_copy_source = False

@@ -33,11 +33,11 @@ def commands() -> str:
 
 def _command(command: Any, context: Any) -> Iterator[str]:  # noqa: ANN401 - of the click within typer
     if context.parent is None:
-        yield f"{command.epilog}"
+        yield _literal(command.epilog)
     else:
         yield f"## {context.command_path}"
         yield f"```text\n{context.command_path} {' '.join(command.collect_usage_pieces(context))}\n```"
-        yield described(context.command_path, inspect.cleandoc(command.help or ""))
+        yield _literal(described(context.command_path, inspect.cleandoc(command.help or "")))
         yield from _options(command, context)
     for name, inner in getattr(command, "commands", {}).items():
         yield from _command(inner, inner.context_class(inner, info_name=name, parent=context))
@@ -158,8 +158,9 @@ def _directive(name: Name) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    """Return a help text as Markdown in which nothing is markup."""
-    return re.sub(r"([\\`*_<>\[\]{}$])", r"\\\1", text)
+    """Return a help text as Markdown in which nothing is markup, but options are code."""
+    escaped = re.sub(r"([\\`*_<>\[\]{}$])", r"\\\1", text)
+    return re.sub(r"(?<![\w-])--[a-z-]+", r"`\g<0>`", escaped)
 
 
 GENERATED: Final[dict[str, Callable[[], str]]] = {"commands": commands, "routes": routes, "python": python}

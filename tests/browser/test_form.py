@@ -368,7 +368,9 @@ def test_it_works_with_the_keyboard_alone(page: Page, arrays: Arrays) -> None:
     expect(page.get_by_role("button", name="Try an example")).to_be_visible()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")  # to the form, past tabs and links
+    expect(page.locator("#score")).to_be_focused()
     page.keyboard.press("Tab")
+    expect(page.get_by_label("Choose files")).to_be_focused()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files([arrays.path("logits.npy"), arrays.path("val_2024.npy")])
@@ -499,7 +501,7 @@ def test_commands_take_the_key_from_the_environment(
         assert team_server.vision not in text
     for command, report in _run_all(page, files, LOSSD_API_KEY=team_server.vision).items():
         assert _sections(report) == _sections(shown), command
-    page.get_by_role("button", name="Remove logits.npy").click()
+    page.get_by_role("button", name="Remove logits.npy", exact=True).click()
     page.get_by_role("button", name="Remove targets.npy").click()
     _choose(page, files / "both.npz")
     (files / "command.py").write_text(_commands(page)["Python"])

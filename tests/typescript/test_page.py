@@ -17,5 +17,6 @@ def test_the_modules_have_the_types_that_they_say() -> None:
 
 def test_modules_import_modules_of_the_page_alone() -> None:
     for path in _PAGE.glob("*.js"):
-        for name in re.findall(r"""(?:\bfrom|\bimport\() ?["']([^"']+)["']""", path.read_text()):
+        code = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)  # types alone are imported there
+        for name in re.findall(r"""(?:\bfrom|\bimport\() ?["']([^"']+)["']""", code):
             assert (path.parent / name).is_file(), f"{path.name} imports {name}"

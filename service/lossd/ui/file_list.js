@@ -66,7 +66,11 @@ export class FileList {
       element("option", { value: "" }, ["what is it?"]),
       ...PLACES_OF[item.found.kind].map((place) => element("option", { value: place }, [PLACE_TEXT[place]])),
     ]);
-    const label = element("input", { "aria-label": `What the groups of ${name} are called`, value: item.label, size: "10" });
+    const label = element("input", {
+      "aria-label": `What the groups of ${name} are called`,
+      value: item.label,
+      size: "10",
+    });
     const called = element("span", { class: "called note" }, ["called", label]);
     select.addEventListener("change", () => this.#place(item, /** @type {Place} */ (select.value)));
     label.addEventListener("input", () => {
@@ -75,7 +79,10 @@ export class FileList {
     });
     const remove = button("×", () => this.#remove(row), { class: "quiet", "aria-label": `Remove ${name}` });
     const root = element("li", { class: "file" }, [
-      element("span", { class: "file-name" }, [element("strong", {}, [name]), element("span", { class: "note" }, [factsOf(item.found)])]),
+      element("span", { class: "file-name" }, [
+        element("strong", {}, [name]),
+        element("span", { class: "note" }, [factsOf(item.found)]),
+      ]),
       ...(PLACES_OF[item.found.kind].length ? [select] : []),
       called,
       remove,

@@ -83,7 +83,13 @@ class Form {
   }
 
   #dropZone() {
-    const input = element("input", { type: "file", multiple: "", id: "choose", class: "unseen", "aria-describedby": "drop-note" });
+    const input = element("input", {
+      type: "file",
+      multiple: "",
+      id: "choose",
+      class: "unseen",
+      "aria-describedby": "drop-note",
+    });
     input.addEventListener("change", () => {
       this.#take([...(input.files ?? [])]);
       input.value = ""; // the same file can be chosen again
@@ -113,7 +119,10 @@ class Form {
       this.#isReady = true;
     } catch (error) {
       if (this.#isReady) return; // what it said before stands; the next request asks for a key
-      this.#problems.replaceChildren(problemElement(error), button("Try again", () => this.#load()));
+      this.#problems.replaceChildren(
+        problemElement(error),
+        button("Try again", () => this.#load()),
+      );
     }
     this.#show();
   }
@@ -123,7 +132,8 @@ class Form {
     this.#fileProblems.replaceChildren();
     await takeFiles(files, {
       onFound: (found) => {
-        if (found.kind === "report") this.#onRun({ name: found.file.name, document: found.document, scored: null });
+        if (found.kind === "report")
+          this.#onRun({ name: found.file.name, document: found.document, scored: null });
         else this.#files.add(found);
       },
       onError: (error) => this.#fileProblems.append(problemElement(error)),
@@ -139,7 +149,10 @@ class Form {
     for (const { file, place } of exampleFiles()) {
       const found = await recognise(file);
       if (found.kind !== "report") this.#files.add(found, place);
-      this.#links.append(element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]), " ");
+      this.#links.append(
+        element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]),
+        " ",
+      );
     }
     this.#links.hidden = false;
     this.#loss.choose("focal");
@@ -151,7 +164,9 @@ class Form {
     const { items } = this.#files;
     this.#loss.suggestClassIds(areClassIds(items));
     const { params, classAxis, hasClassIds } = this.#loss.asked();
-    this.#notes.replaceChildren(...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])));
+    this.#notes.replaceChildren(
+      ...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])),
+    );
     this.#hint.textContent = assumed(items);
     const next = missing(items);
     this.#next.textContent = next ?? "";
@@ -159,7 +174,9 @@ class Form {
     this.#go.disabled = !isComplete || this.#controller !== null;
     this.#root.classList.toggle("has-files", items.length > 0);
     const address = new URL("..", import.meta.url).href.replace(/\/$/, "");
-    this.#commands.show(isComplete ? { loss: this.#loss.name, params, items, address, hasKey: session.hasKey } : null);
+    this.#commands.show(
+      isComplete ? { loss: this.#loss.name, params, items, address, hasKey: session.hasKey } : null,
+    );
   }
 
   async #run() {
@@ -171,7 +188,11 @@ class Form {
     this.#say("Sending.");
     try {
       const { signal } = this.#controller;
-      const scored = { loss: this.#loss.name, params: this.#loss.asked().params, ...(await filesOf(this.#files.items)) };
+      const scored = {
+        loss: this.#loss.name,
+        params: this.#loss.asked().params,
+        ...(await filesOf(this.#files.items)),
+      };
       this.#show();
       const document = await score(scored, { signal, onProgress: (progress) => this.#progressed(progress) });
       this.#say("Done. The results are shown after the form.");
@@ -231,7 +252,8 @@ class Form {
  */
 function takeDrops(root, onFiles) {
   /** @param {DragEvent} event */
-  const holdsFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files") && root.offsetParent !== null;
+  const holdsFiles = ({ dataTransfer }) =>
+    dataTransfer?.types.includes("Files") && root.offsetParent !== null;
   document.addEventListener("dragover", (event) => {
     if (!holdsFiles(event)) return;
     event.preventDefault();

@@ -19,7 +19,8 @@ export async function responseError(response) {
  */
 export function problemElement(error) {
   const known = error instanceof LossdError ? error : null;
-  const detail = error instanceof StatusError ? error.detail : error instanceof Error ? error.message : String(error);
+  const detail =
+    error instanceof StatusError ? error.detail : error instanceof Error ? error.message : String(error);
   const [first = "", ...rest] = detail.split(/(?<=\.) (?=[A-Z])/);
   const places = (known?.errors ?? []).filter((item) => !(item.detail === detail && item.pointer === ""));
   const ids = [known?.code, known?.request_id && `request ${known.request_id}`].filter(Boolean).join(", ");

@@ -87,10 +87,13 @@ async function send(url, init, onProgress) {
   for (;;) {
     const sentWith = key;
     const response = await sendOnce(url, init, onProgress);
-    if (response.status === 429 || response.status === 503) onProgress?.({ sent: 0, total: 0, wait: waitText(response) });
+    if (response.status === 429 || response.status === 503)
+      onProgress?.({ sent: 0, total: 0, wait: waitText(response) });
     if (response.status !== 401) return response;
     for (const listener of askedListeners) listener();
-    const isNew = key !== sentWith || (await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer."));
+    const isNew =
+      key !== sentWith ||
+      (await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer."));
     if (!isNew) return response;
   }
 }
@@ -113,7 +116,10 @@ function waitText({ status, headers }) {
 function sendOnce(url, { method = "GET", headers, body, signal }, onProgress) {
   const all = new Headers(headers);
   if (key !== null) all.set("Authorization", `Bearer ${key}`);
-  return upload({ url, method, headers: all, body: /** @type {Blob | string | undefined} */ (body) }, { onProgress, signal });
+  return upload(
+    { url, method, headers: all, body: /** @type {Blob | string | undefined} */ (body) },
+    { onProgress, signal },
+  );
 }
 
 /**
