@@ -37,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL: # the checks of `test` and `quick` run in the order given
 .PHONY: help install format format-check lint types walls units quick tests coverage wheel test reference pictures version release release-check audit serve demo bench \
   bench-backlog bench-batch bench-compare bench-core bench-coverage bench-engines bench-formats bench-json bench-neighbour bench-peers bench-ray-serve \
-  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers typescript browser sbom image lock clean distclean
+  bench-reports bench-server bench-stream attacks fuzz soak evaluation charts engines fiftyone generators trackers typescript browser docs sbom image lock clean distclean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -186,6 +186,19 @@ $(BROWSER)/.installed: tests/browser/requirements.txt | $(READY)
 browser: $(BROWSER)/.installed ## Use the page in a browser as people do, and look for barriers; ARGS goes to pytest
 	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m pytest tests/browser $(ARGS)
 
+# Sphinx and its theme, by packages that lie apart; the stamp is written last.
+DOCS := .docs
+$(DOCS)/.installed: docs/requirements.txt constraints.txt | $(READY)
+	@rm -rf $(DOCS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(DOCS) -c constraints.txt -r $<
+	@touch $@
+
+docs: $(DOCS)/.installed ## Build the documentation into build/docs/index.html, warnings being errors, and look it over
+	@rm -rf build/docs
+	PYTHONPATH=$(CURDIR)/$(DOCS)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m sphinx \
+	  --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs
+	LOSSD_SITE=build/docs $(BIN)/python -m pytest tests/docs $(ARGS)
+
 trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbacks, in an environment of their own; ARGS goes to pytest
 	$(TRACKERS)/bin/python -m scripts.licences
 	$(TRACKERS)/bin/python -m pytest tests/trackers $(ARGS)
@@ -296,5 +309,5 @@ clean: ## Remove what checks and builds leave behind
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client, the browser and the peers too
-	rm -rf $(VENV) .bench .demo $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT) $(BROWSER)
+distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client, the browser, the documentation and the peers too
+	rm -rf $(VENV) .bench .demo $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT) $(BROWSER) $(DOCS)

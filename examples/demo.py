@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +36,8 @@ from lossd_client import LossClient, LossdError, LossResult, Report
 
 GAMMA, ALPHA = 2.0, 0.25
 TOLERANCE = 1e-9
+REPORT = Path(".demo/report.json")
+"""What the page opens with."""
 
 ElementLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,6 +51,7 @@ class HeldOut:
     accuracy: float
 
 
+@cache
 def train(part: float = 1.0) -> HeldOut:
     """Train a small network on ten handwritten digits, with one yes-or-no question for each digit.
 
@@ -314,7 +319,7 @@ def main() -> int:
 
 
 def save_for_page(client: LossClient, held_out: HeldOut) -> None:
-    """Save the report that the page opens with: two models, by digit, with the images in groups of a hundred."""
+    """Save the report that the page opens with: of two models, by digit, in groups of a hundred images."""
     logits, targets = held_out.logits, held_out.targets
     ids = np.arange(len(logits))
     report = client.report(
@@ -329,17 +334,16 @@ def save_for_page(client: LossClient, held_out: HeldOut) -> None:
         top=20,
         sweep={"gamma": [0, 0.5, 1, GAMMA, 3, 5]},
     )
-    document = report.to_dict()
-    document["run"]["class_names"] = [f"digit {digit}" for digit in range(logits.shape[1])]
+    named = report.with_class_names(f"digit {digit}" for digit in range(logits.shape[1]))
     REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(document))
+    named.save(REPORT)
 
 
 def show_page(console: Console, url: str) -> None:
     """Say how to see the report in a browser; at a terminal, keep the server up until Ctrl-C."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         console.print(
-            f"\nTo see this run in a browser: `make serve ARGS=\"--ui-report {REPORT}\"`, then "
+            f'\nTo see this run in a browser: `make serve ARGS="--ui-report {REPORT}"`, then '
             "http://127.0.0.1:8000/ui",
             soft_wrap=True,
         )

@@ -41,8 +41,8 @@ def settings(names: Iterable[str]) -> str:
         default = _OF_THE_MACHINE.get(name) or _default(name, value) + " a front end" * (
             name == "arena_bytes"
         )
-        rows.append((f"`LOSSD_{name.upper()}`{option}", default, field.description or ""))
-    return _table(("variable", "default", "what"), rows)
+        rows.append((f"`LOSSD_{name.upper()}`{option}", default, described(name, field.description)))
+    return table(("variable", "default", "what"), rows)
 
 
 def parameters() -> str:
@@ -50,7 +50,7 @@ def parameters() -> str:
     own = [loss for loss in LOSSES.values() if not loss.function]  # without those that operators add
     rows = [("all", parameter) for parameter in SHARED]
     rows += [(loss.name, parameter) for loss in own for parameter in loss.parameters]
-    return _table(
+    return table(
         ("name", "loss", "default", "meaning"),
         [(f"`{one.name}`", loss, f"`{json.dumps(one.default)}`", one.summary) for loss, one in rows],
     )
@@ -59,15 +59,18 @@ def parameters() -> str:
 def report_parameters() -> str:
     """Return the table of a report's parameters."""
     rows = [(f"`{one.name}`", f"`{json.dumps(one.default)}`", one.summary) for one in REPORT]
-    return _table(("name", "default", "meaning"), rows)
+    return table(("name", "default", "meaning"), rows)
 
 
 def problems() -> str:
     """Return the table of the error codes."""
     kinds = sorted(KINDS.items(), key=lambda item: item[1].status)
-    return _table(
-        ("status", "code", "title", "retryable"),
-        [(str(kind.status), f"`{code}`", kind.title, "yes" * kind.retryable) for code, kind in kinds],
+    return table(
+        ("status", "code", "title", "what to do", "retryable"),
+        [
+            (str(kind.status), f"`{code}`", kind.title, described(code, kind.remedy), "yes" * kind.retryable)
+            for code, kind in kinds
+        ],
     )
 
 
@@ -76,7 +79,7 @@ def metrics() -> str:
     rows = [
         (f"`{name}`", kind, ", ".join(labels), summary) for name, kind, labels, summary in sorted(_families())
     ]
-    return _table(("metric", "type", "labels", "what"), rows)
+    return table(("metric", "type", "labels", "what"), rows)
 
 
 def written(page: Path) -> str:
@@ -131,7 +134,19 @@ def _default(name: str, value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def described(what: str, text: str | None) -> str:
+    """Return what describes something.
+
+    Raises:
+        ValueError: Nothing does.
+    """
+    if not text:
+        raise ValueError(f"{what} is not described")
+    return text
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     cells = [columns, ["---"] * len(columns), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 

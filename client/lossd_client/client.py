@@ -179,7 +179,7 @@ class LossClient(BaseClient[LossResult, Iterable[Batch], Iterator[LossResult], R
 
     @property
     def with_raw_response(self) -> "_RawLossClient":
-        """The same methods, which return the HTTP answers too: `client.with_raw_response.focal(x, y)`."""
+        """The same methods, which return the HTTP answers too, as `client.with_raw_response.focal(x, y)`."""
         return _RawLossClient(self)
 
     def _run(self, steps: Steps[_ResultT], when_waiting: Callable[[Wait], None] | None = None) -> _ResultT:

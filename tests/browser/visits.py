@@ -90,14 +90,20 @@ def drop(page: Page, place: str, *paths: Path) -> None:
     session.detach()
 
 
-def barriers(page: Page) -> list[str]:
-    """What axe finds that keeps somebody from using the page as it is now: impact, rule, place and reason."""
+def barriers(page: Page, *, has_contrast: bool = True) -> list[str]:
+    """What axe finds that keeps somebody from using the page as it is now: impact, rule, place and reason.
+
+    Args:
+        page: The page.
+        has_contrast: Whether to look at contrasts of colours too, which takes longest.
+    """
     package = find_spec("axe_playwright_python")
     assert package is not None
     assert package.origin is not None
     script = Path(package.origin).with_name("axe.min.js").read_text()
     page.evaluate(f"() => {{ if (!window.axe) {{ {script} }} }}")
-    results: dict[str, Any] = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    options = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": has_contrast}}}
+    results: dict[str, Any] = page.evaluate("(options) => axe.run(document, options)", options)
     return [
         f"{found['impact']} {found['id']}: {node['target']} {node['failureSummary']} {node['html'][:200]}"
         for found in results["violations"]

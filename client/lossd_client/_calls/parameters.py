@@ -8,12 +8,19 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 from lossd_client._calls.arrays import Array
 
 LossName: TypeAlias = Literal["bce", "focal"]
+"""The losses that have methods of their own."""
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
+"""What becomes of the losses of the elements."""
 Axis: TypeAlias = int | Sequence[int] | None
+"""The axes that are reduced: None is all of them."""
 Normalizer: TypeAlias = Literal["count", "weight", "positives"] | float
+"""What a mean divides by."""
 TargetsFormat: TypeAlias = Literal["dense", "index"]
+"""Whether targets are a number for each element, or class ids."""
 IgnoreIndex: TypeAlias = float | Literal["nan"] | None
+"""The target whose elements are dropped, "nan" being one without a value."""
 Variant: TypeAlias = Literal["sigmoid", "exp", "quality"]
+"""The focal loss's way of weighing what is easy."""
 Section: TypeAlias = Literal[
     "totals", "classes", "groups", "top", "histogram", "calibration", "sweep", "paired"
 ]

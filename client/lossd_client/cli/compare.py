@@ -5,7 +5,7 @@ with the other model as the baseline, in one pass: `files_scored.py`. `lossd_cli
 `comparing/notes.py` adds what names say, `comparing/output.py` writes, and `comparing/summary.py` prints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from lossd_client.cli.inputs.baselines import BaselineRule
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import takes
 from lossd_client.cli.part_file import PartFile, open_parts
-from lossd_client.cli.reporting.output import write
+from lossd_client.cli.reporting.output import put, write
 from lossd_client.cli.reporting.saved import read_report, readable
 from lossd_client.comparison import Comparison
 from lossd_client.comparison import compare as compare_reports
+from lossd_client.comparison._output.side_by_side import comparison_page
 from lossd_client.report import Report
 
 _IN_REPORT = "the other model in the report"
@@ -54,18 +55,26 @@ def _of_reports(options: CompareOptions) -> Comparison:
     paths = [Path(text) for text in options.shards]
     with client_errors():
         reports = [_read(text) for text in options.shards]
-        for option, written in (("--markdown", options.markdown), ("--junit", options.junit)):
+        for option, written in _written(options):
             for path in paths:
-                if written is not None and written.exists() and written.samefile(path):
+                if written.exists() and written.samefile(path):
                     raise BadFile(f"{option} {written} is one of the reports: name another file")
         for each in reports:
             options.refuse_other_loss(each.loss_name)
         new, baseline = reports[0], reports[1] if len(reports) > 1 else None
-        with open_parts(options.junit) as [junit], readable(" and ".join(options.shards)):
+        with open_parts(options.html, options.junit) as [html, junit], readable(" and ".join(options.shards)):
             found = _judged(options, new, baseline, options.by or [], options.clusters or [])
             notes = list(mistaken_names(options.new, options.other))
             names = options.new, options.other or _IN_REPORT
+            if html is not None:
+                put(html, comparison_page(found, names, new, baseline).encode())
             return _finished(options, found, notes, names, junit)
+
+
+def _written(options: CompareOptions) -> Iterator[tuple[str, Path]]:
+    """Yield the options of files that are written beside saved reports, with their files."""
+    named = {"--html": options.html, "--markdown": options.markdown, "--junit": options.junit}
+    yield from ((option, path) for option, path in named.items() if path is not None)
 
 
 def _of_files(options: CompareOptions) -> Comparison:

@@ -8,6 +8,7 @@ from lossd_client.comparison._bound import Bound
 from lossd_client.comparison._estimates import Estimate, Measured
 
 Verdict: TypeAlias = Literal["regressed", "passed", "undecided"]
+"""What is said of a change."""
 Interval: TypeAlias = tuple[float, float]
 
 FEW: Final = 30

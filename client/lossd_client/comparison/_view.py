@@ -29,7 +29,7 @@ class ComparisonView:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The verdict on the whole and all groups: "regressed" if one has, else "undecided" if one is."""
+        """The verdict on the whole and all groups, "regressed" if one has, else "undecided" if one is."""
         found = {change.verdict for _, change in self.changes()}
         return "regressed" if "regressed" in found else "undecided" if "undecided" in found else "passed"
 

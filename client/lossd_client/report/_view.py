@@ -43,12 +43,12 @@ class ReportView(RowFigures):
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """The parameters, defaults too: the loss's own, and those of every loss."""
+        """The parameters with their defaults, the loss's own and those of every loss."""
         return self._params
 
     @property
     def run(self) -> Mapping[str, Any]:
-        """What the report was made from and by: no part of what makes reports equal."""
+        """What the report was made from and by, which is no part of what makes reports equal."""
         found: Mapping[str, Any] = self._document.get("run") or {}
         return found
 

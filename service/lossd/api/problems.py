@@ -26,59 +26,194 @@ class ProblemKind:
     Attributes:
         status: Its HTTP status.
         title: Its title, the same for every occurrence.
+        remedy: What a caller can do, as the reference has it; a problem's detail knows more.
         retryable: Whether the same request may succeed later.
         retry_after: The least seconds for Retry-After, for the kinds that have that header.
     """
 
     status: int
     title: str
+    remedy: str
     retryable: bool = False
     retry_after: int | None = None
 
 
 KINDS: Final[Mapping[ErrorCode, ProblemKind]] = MappingProxyType(
     {
-        ErrorCode.BAD_REQUEST: ProblemKind(400, "Not an HTTP request that this server understands"),
-        ErrorCode.MALFORMED_JSON: ProblemKind(400, "The JSON cannot be read"),
-        ErrorCode.MALFORMED_NPY: ProblemKind(400, "A .npy file cannot be read"),
-        ErrorCode.MALFORMED_NPZ: ProblemKind(400, "The .npz file cannot be read"),
-        ErrorCode.MALFORMED_ARROW: ProblemKind(400, "The Arrow stream cannot be read"),
-        ErrorCode.MALFORMED_MULTIPART: ProblemKind(400, "The multipart body cannot be read"),
-        ErrorCode.TRUNCATED_BODY: ProblemKind(400, "The body ends too early"),
-        ErrorCode.TRAILING_BYTES: ProblemKind(400, "Bytes after the end of the body"),
-        ErrorCode.UNAUTHORIZED: ProblemKind(401, "A valid key is needed"),
-        ErrorCode.FORBIDDEN: ProblemKind(403, "This team may not use the server"),
-        ErrorCode.NOT_FOUND: ProblemKind(404, "There is no such route"),
-        ErrorCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The route does not take this method"),
-        ErrorCode.NOT_ACCEPTABLE: ProblemKind(406, "No acceptable answer format"),
-        ErrorCode.UPLOAD_TOO_SLOW: ProblemKind(408, "The request came too slowly", retryable=True),
-        ErrorCode.BODY_TOO_LARGE: ProblemKind(413, "The body is over the limit"),
-        ErrorCode.EXPANDED_TOO_LARGE: ProblemKind(413, "The body expands beyond the limit"),
-        ErrorCode.OUTPUT_TOO_LARGE: ProblemKind(413, "The answer would be over the limit"),
-        ErrorCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "Bodies of this type are not read"),
-        ErrorCode.DTYPE_NOT_ALLOWED: ProblemKind(415, "A tensor's elements have the wrong type"),
-        ErrorCode.UNSUPPORTED_ENCODING: ProblemKind(415, "Bodies in this encoding are not read"),
-        ErrorCode.SHAPE_MISMATCH: ProblemKind(422, "The tensors' shapes do not go together"),
-        ErrorCode.BAD_SHAPE: ProblemKind(422, "A tensor's shape is not allowed"),
-        ErrorCode.TARGET_OUT_OF_RANGE: ProblemKind(422, "A target is outside [0, 1]"),
-        ErrorCode.PROBABILITY_OUT_OF_RANGE: ProblemKind(422, "A probability is outside [0, 1]"),
-        ErrorCode.WEIGHT_OUT_OF_RANGE: ProblemKind(422, "A weight is negative or not finite"),
-        ErrorCode.NON_FINITE_INPUT: ProblemKind(422, "A tensor holds a NaN"),
-        ErrorCode.INVALID_PARAMETER: ProblemKind(422, "A parameter is unknown or not allowed"),
-        ErrorCode.MISSING_TENSOR: ProblemKind(422, "A tensor is missing"),
-        ErrorCode.UNKNOWN_TENSOR: ProblemKind(422, "There is no such tensor"),
-        ErrorCode.EMPTY_MEAN: ProblemKind(422, "A mean over no elements"),
-        ErrorCode.RATE_LIMITED: ProblemKind(429, "The team's rate is used up", retryable=True, retry_after=1),
-        ErrorCode.TOO_MANY_IN_FLIGHT: ProblemKind(
-            429, "The team has too much in flight", retryable=True, retry_after=1
+        ErrorCode.BAD_REQUEST: ProblemKind(
+            400,
+            "Not an HTTP request that this server understands",
+            "Send HTTP/1.1; `detail` says what is not. A proxy on the way may have changed it.",
         ),
-        ErrorCode.HEADERS_TOO_LARGE: ProblemKind(431, "The request's head is over the limit"),
-        ErrorCode.INTERNAL_ERROR: ProblemKind(500, "The server failed"),
-        ErrorCode.WORKER_CRASHED: ProblemKind(500, "This request ended a worker twice"),
-        ErrorCode.DRAINING: ProblemKind(503, "The server is being stopped", retryable=True, retry_after=5),
-        ErrorCode.OVERLOADED: ProblemKind(503, "The server is overloaded", retryable=True, retry_after=1),
-        ErrorCode.DEADLINE_EXCEEDED: ProblemKind(504, "The deadline passed"),
-        ErrorCode.OUT_OF_MEMORY: ProblemKind(507, "The request does not fit the device"),
+        ErrorCode.MALFORMED_JSON: ProblemKind(
+            400,
+            "The JSON cannot be read",
+            "Send one object, whole, in UTF-8; `errors` says where reading ended.",
+        ),
+        ErrorCode.MALFORMED_NPY: ProblemKind(
+            400,
+            "A .npy file cannot be read",
+            "Write the file by `numpy.save`, without pickled objects, and send it whole.",
+        ),
+        ErrorCode.MALFORMED_NPZ: ProblemKind(
+            400, "The .npz file cannot be read", "Write the file by `numpy.savez`, and send it whole."
+        ),
+        ErrorCode.MALFORMED_ARROW: ProblemKind(
+            400,
+            "The Arrow stream cannot be read",
+            "Write the stream by pyarrow's `ipc.new_stream`, and close it.",
+        ),
+        ErrorCode.MALFORMED_MULTIPART: ProblemKind(
+            400, "The multipart body cannot be read", "Have a library make the body, as `curl -F` does."
+        ),
+        ErrorCode.TRUNCATED_BODY: ProblemKind(
+            400, "The body ends too early", "Send all of the body; the file may have been cut."
+        ),
+        ErrorCode.TRAILING_BYTES: ProblemKind(
+            400,
+            "Bytes after the end of the body",
+            "Send nothing behind the body, and name every .npy file in `tensors`.",
+        ),
+        ErrorCode.UNAUTHORIZED: ProblemKind(
+            401,
+            "A valid key is needed",
+            "Send a key of a team that is not revoked, as `Authorization: Bearer KEY`.",
+        ),
+        ErrorCode.FORBIDDEN: ProblemKind(
+            403,
+            "This team may not use the server",
+            "Ask the operator: the team is disabled, or the route is not for it.",
+        ),
+        ErrorCode.NOT_FOUND: ProblemKind(
+            404, "There is no such route", "Look for the path in the list of routes."
+        ),
+        ErrorCode.METHOD_NOT_ALLOWED: ProblemKind(
+            405, "The route does not take this method", "Use a method of the header Allow."
+        ),
+        ErrorCode.NOT_ACCEPTABLE: ProblemKind(
+            406, "No acceptable answer format", "Accept `application/json`, or leave Accept out."
+        ),
+        ErrorCode.UPLOAD_TOO_SLOW: ProblemKind(
+            408,
+            "The request came too slowly",
+            "Send again, from nearer or over a faster line, or compressed.",
+            retryable=True,
+        ),
+        ErrorCode.BODY_TOO_LARGE: ProblemKind(
+            413,
+            "The body is over the limit",
+            "Send fewer rows at a time and merge, or an Arrow stream, which may be of any length.",
+        ),
+        ErrorCode.EXPANDED_TOO_LARGE: ProblemKind(
+            413, "The body expands beyond the limit", "Send fewer rows at a time."
+        ),
+        ErrorCode.OUTPUT_TOO_LARGE: ProblemKind(
+            413,
+            "The answer would be over the limit",
+            "Ask for less: a reduction, an axis, or fewer sections of a report.",
+        ),
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(
+            415, "Bodies of this type are not read", "Send a Content-Type that `detail` lists."
+        ),
+        ErrorCode.DTYPE_NOT_ALLOWED: ProblemKind(
+            415,
+            "A tensor's elements have the wrong type",
+            "Convert the tensor to a type that `detail` lists.",
+        ),
+        ErrorCode.UNSUPPORTED_ENCODING: ProblemKind(
+            415,
+            "Bodies in this encoding are not read",
+            "Send the body as it is, or by gzip, deflate or zstd.",
+        ),
+        ErrorCode.SHAPE_MISMATCH: ProblemKind(
+            422,
+            "The tensors' shapes do not go together",
+            "Bring the tensors to shapes that go together; `detail` has both.",
+        ),
+        ErrorCode.BAD_SHAPE: ProblemKind(
+            422, "A tensor's shape is not allowed", "Give the tensor a shape that `detail` allows."
+        ),
+        ErrorCode.TARGET_OUT_OF_RANGE: ProblemKind(
+            422,
+            "A target is outside [0, 1]",
+            "Look at the element that `errors` names; for class ids pass `targets_format=index`.",
+        ),
+        ErrorCode.PROBABILITY_OUT_OF_RANGE: ProblemKind(
+            422,
+            "A probability is outside [0, 1]",
+            "Look at the element that `errors` names; logits are sent as `logits`.",
+        ),
+        ErrorCode.WEIGHT_OUT_OF_RANGE: ProblemKind(
+            422,
+            "A weight is negative or not finite",
+            "Look at the element that `errors` names; to drop elements, send a mask.",
+        ),
+        ErrorCode.NON_FINITE_INPUT: ProblemKind(
+            422,
+            "A tensor holds a NaN",
+            "Look at the element that `errors` names, drop it by a mask, or pass `allow_nan`.",
+        ),
+        ErrorCode.INVALID_PARAMETER: ProblemKind(
+            422,
+            "A parameter is unknown or not allowed",
+            "Spell the parameter as `detail` says, or give it a value that is allowed.",
+        ),
+        ErrorCode.MISSING_TENSOR: ProblemKind(
+            422, "A tensor is missing", "Send the tensor that `detail` names."
+        ),
+        ErrorCode.UNKNOWN_TENSOR: ProblemKind(
+            422, "There is no such tensor", "Name the tensor as `detail` lists."
+        ),
+        ErrorCode.EMPTY_MEAN: ProblemKind(
+            422, "A mean over no elements", "Score at least one element, or take `reduction=sum`."
+        ),
+        ErrorCode.RATE_LIMITED: ProblemKind(
+            429,
+            "The team's rate is used up",
+            "Wait for Retry-After; the header RateLimit says what is left.",
+            retryable=True,
+            retry_after=1,
+        ),
+        ErrorCode.TOO_MANY_IN_FLIGHT: ProblemKind(
+            429,
+            "The team has too much in flight",
+            "Send fewer requests at a time, or wait for Retry-After.",
+            retryable=True,
+            retry_after=1,
+        ),
+        ErrorCode.HEADERS_TOO_LARGE: ProblemKind(
+            431,
+            "The request's head is over the limit",
+            "Send fewer and shorter headers, and long lists of parameters in the body.",
+        ),
+        ErrorCode.INTERNAL_ERROR: ProblemKind(
+            500, "The server failed", "Tell the operator the request's id; the server's log has the cause."
+        ),
+        ErrorCode.WORKER_CRASHED: ProblemKind(
+            500,
+            "This request ended a worker twice",
+            "Tell the operator the request's id, and do not send it again.",
+        ),
+        ErrorCode.DRAINING: ProblemKind(
+            503,
+            "The server is being stopped",
+            "Send again after Retry-After; another server takes over.",
+            retryable=True,
+            retry_after=5,
+        ),
+        ErrorCode.OVERLOADED: ProblemKind(
+            503,
+            "The server is overloaded",
+            "Send again after Retry-After, and less at a time.",
+            retryable=True,
+            retry_after=1,
+        ),
+        ErrorCode.DEADLINE_EXCEEDED: ProblemKind(
+            504, "The deadline passed", "Raise `X-Timeout-Ms`, if you sent it, or send fewer rows at a time."
+        ),
+        ErrorCode.OUT_OF_MEMORY: ProblemKind(
+            507, "The request does not fit the device", "Send fewer rows at a time."
+        ),
     }
 )
 """The kind of every error code."""

@@ -114,7 +114,7 @@ class Partial:
 
     @cached_property
     def result(self) -> LossResult:
-        """The loss: the mean, or the sum if ``reduction="sum"`` was asked for.
+        """The loss, which is the mean, or the sum if ``reduction="sum"`` was asked for.
 
         Raises:
             RequestError: ``empty_mean``: a mean was asked for, of the loss or of one of several outputs, and

@@ -25,7 +25,9 @@ export function commandsElement() {
   });
   const root = element("details", { class: "commands", id: "commands" }, [
     element("summary", {}, ["Copy this as curl, Python or lossd report"]),
-    element("p", { class: "note" }, ["Run it in the folder of the files. Python and the command need the package lossd-client."]),
+    element("p", { class: "note" }, [
+      "Run it in the folder of the files. Python and the command need the package lossd-client.",
+    ]),
     ...blocks.map(({ block }) => block),
   ]);
   return {

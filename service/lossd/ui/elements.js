@@ -34,7 +34,11 @@ export function button(text, onClick, attributes = {}) {
  * @param {number} bytes
  */
 export function sizeText(bytes) {
-  for (const [unit, size] of /** @type {const} */ ([["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])) {
+  for (const [unit, size] of /** @type {const} */ ([
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["kB", 1e3],
+  ])) {
     if (bytes >= size) return `${(bytes / size).toPrecision(3)} ${unit}`;
   }
   return `${bytes} bytes`;

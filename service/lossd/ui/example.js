@@ -40,8 +40,16 @@ export function exampleFiles() {
     given("targets.npy", "targets", toNpy("targets", { data: targets, shape, dtype: "bool" })),
     given("baseline.npy", "baseline", toNpy("baseline", { data: baseline, shape })),
     given("classes.txt", "classes", lines(CLASSES)),
-    given("images.txt", "ids", lines(Array.from({ length: ROWS }, (_, row) => `frame-${String(row).padStart(4, "0")}.jpg`))),
-    given("camera.txt", "groups", lines(Array.from({ length: ROWS }, (_, row) => CAMERAS[row % CAMERAS.length] ?? ""))),
+    given(
+      "images.txt",
+      "ids",
+      lines(Array.from({ length: ROWS }, (_, row) => `frame-${String(row).padStart(4, "0")}.jpg`)),
+    ),
+    given(
+      "camera.txt",
+      "groups",
+      lines(Array.from({ length: ROWS }, (_, row) => CAMERAS[row % CAMERAS.length] ?? "")),
+    ),
   ];
 }
 

@@ -66,7 +66,12 @@ export class FileList {
       element("option", { value: "" }, ["what is it?"]),
       ...PLACES_OF[item.found.kind].map((place) => element("option", { value: place }, [PLACE_TEXT[place]])),
     ]);
-    const label = element("input", { "aria-label": `What the groups of ${name} are called`, value: item.label, size: "10" });
+    const label = element("input", {
+      "aria-label": `What the groups of ${name} are called`,
+      value: item.label,
+      size: "10",
+    });
+    const called = element("span", { class: "called note" }, ["called", label]);
     select.addEventListener("change", () => this.#place(item, /** @type {Place} */ (select.value)));
     label.addEventListener("input", () => {
       item.label = label.value.replaceAll(",", " ").trim() || stem(name);
@@ -74,9 +79,12 @@ export class FileList {
     });
     const remove = button("×", () => this.#remove(row), { class: "quiet", "aria-label": `Remove ${name}` });
     const root = element("li", { class: "file" }, [
-      element("span", { class: "file-name" }, [element("strong", {}, [name]), element("span", { class: "note" }, [factsOf(item.found)])]),
+      element("span", { class: "file-name" }, [
+        element("strong", {}, [name]),
+        element("span", { class: "note" }, [factsOf(item.found)]),
+      ]),
       ...(PLACES_OF[item.found.kind].length ? [select] : []),
-      label,
+      called,
       remove,
     ]);
     const row = {
@@ -85,7 +93,7 @@ export class FileList {
       show: () => {
         select.value = item.place;
         root.classList.toggle("unplaced", item.place === "" && PLACES_OF[item.found.kind].length > 0);
-        label.hidden = item.place !== "groups";
+        called.hidden = item.place !== "groups";
       },
     };
     return row;

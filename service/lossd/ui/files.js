@@ -57,9 +57,14 @@ async function recogniseHead(file, head) {
   const other = OTHERS.find(({ magic }) => begins(head, magic));
   if (other !== undefined) throw unusable(file, other.what, other.remedy);
   if (head[8] === 0x7b && begins(head.subarray(4), "\0\0\0\0")) {
-    throw unusable(file, "a safetensors file", `from safetensors.numpy import load_file; np.save("NAME.npy", load_file("${file.name}")["NAME"])`);
+    throw unusable(
+      file,
+      "a safetensors file",
+      `from safetensors.numpy import load_file; np.save("NAME.npy", load_file("${file.name}")["NAME"])`,
+    );
   }
-  if (head.includes(0)) throw unusable(file, "of a format that is not known here", "np.save(\"logits.npy\", logits)");
+  if (head.includes(0))
+    throw unusable(file, "of a format that is not known here", 'np.save("logits.npy", logits)');
   return textFile(file, await file.slice(0, MOST_TEXT).text());
 }
 
@@ -71,15 +76,28 @@ function begins(head, magic) {
   return head.length >= magic.length && [...magic].every((byte, place) => head[place] === byte.charCodeAt(0));
 }
 
-const STREAM = 'table = pa.ipc.open_file("NAME").read_all(); stream = pa.ipc.new_stream("stream.arrow", table.schema); stream.write_table(table); stream.close()';
+const STREAM =
+  'table = pa.ipc.open_file("NAME").read_all(); stream = pa.ipc.new_stream("stream.arrow", table.schema); stream.write_table(table); stream.close()';
 /** @type {readonly { magic: string, what: string, remedy: string }[]} */
 const OTHERS = [
   { magic: "ARROW1", what: "an Arrow file (Feather), not an Arrow stream", remedy: STREAM },
-  { magic: "FEA1", what: "a Feather file of version 1", remedy: STREAM.replace("pa.ipc.open_file(\"NAME\").read_all()", "pyarrow.feather.read_table(\"NAME\")") },
+  {
+    magic: "FEA1",
+    what: "a Feather file of version 1",
+    remedy: STREAM.replace('pa.ipc.open_file("NAME").read_all()', 'pyarrow.feather.read_table("NAME")'),
+  },
   { magic: "PAR1", what: "a Parquet file", remedy: "lossd report NAME --out report.json" },
   { magic: "\x89HDF", what: "an HDF5 file", remedy: 'np.save("logits.npy", h5py.File("NAME")["logits"][:])' },
-  { magic: "MATLAB 5.0", what: "a MATLAB file", remedy: 'np.save("logits.npy", scipy.io.loadmat("NAME")["logits"])' },
-  { magic: "\x80\x02\x8a\nl\xfc\x9cF\xf9", what: "a PyTorch file", remedy: 'np.save("logits.npy", torch.load("NAME").float().cpu().numpy())' },
+  {
+    magic: "MATLAB 5.0",
+    what: "a MATLAB file",
+    remedy: 'np.save("logits.npy", scipy.io.loadmat("NAME")["logits"])',
+  },
+  {
+    magic: "\x80\x02\x8a\nl\xfc\x9cF\xf9",
+    what: "a PyTorch file",
+    remedy: 'np.save("logits.npy", torch.load("NAME").float().cpu().numpy())',
+  },
   ...["\x80\x02", "\x80\x03", "\x80\x04", "\x80\x05"].map((magic) => ({
     magic,
     what: "a Python pickle, which may run any code and is never opened here",
@@ -93,7 +111,9 @@ const OTHERS = [
  * @param {string} remedy A line of Python or of the shell, in which NAME is the file's.
  */
 function unusable(file, what, remedy) {
-  const runs = remedy.startsWith("lossd ") ? "The lossd command reads it; drop the report that it writes" : "In Python";
+  const runs = remedy.startsWith("lossd ")
+    ? "The lossd command reads it; drop the report that it writes"
+    : "In Python";
   return new UnusableFile(`${file.name} is ${what}. ${runs}: ${remedy.replaceAll("NAME", file.name)}`);
 }
 
@@ -105,12 +125,16 @@ async function npyFile(file) {
   const { dtype, shape, dataStart } = await npyHead(file);
   const size = itemSize(dtype);
   if (size === null || dtype.startsWith("complex")) {
-    const remedy = dtype === "object" ? ". In Python: np.save(\"%\", np.stack(list(array)).astype(np.float32))" : ". Names go in a text file, one a line; numbers as float32, integers or bools";
+    const remedy =
+      dtype === "object"
+        ? '. In Python: np.save("%", np.stack(list(array)).astype(np.float32))'
+        : ". Names go in a text file, one a line; numbers as float32, integers or bools";
     const what = dtype === "object" ? "pickled Python objects" : `elements of type ${dtype}`;
     throw new UnusableFile(`${file.name} holds ${what}${remedy.replace("%", file.name)}`);
   }
   const announced = dataStart + size * shape.reduce((product, length) => product * length, 1);
-  if (file.size < announced) throw new Error(`it has ${file.size} bytes of the ${announced} that its header announces`);
+  if (file.size < announced)
+    throw new Error(`it has ${file.size} bytes of the ${announced} that its header announces`);
   return { file, kind: "npy", head: { dtype, shape } };
 }
 
@@ -124,9 +148,15 @@ async function zipFile(file) {
     throw unusable(file, "a PyTorch file", 'np.save("logits.npy", torch.load("NAME").float().cpu().numpy())');
   }
   if (!members.some(({ name }) => name.endsWith(".npy"))) {
-    throw new UnusableFile(`${file.name} is a zip without .npy files. In Python: np.savez("batch.npz", logits=logits, targets=targets)`);
+    throw new UnusableFile(
+      `${file.name} is a zip without .npy files. In Python: np.savez("batch.npz", logits=logits, targets=targets)`,
+    );
   }
-  return { file, kind: "npz", members: members.map(({ name, head }) => ({ name: name.replace(/\.npy$/, ""), head })) };
+  return {
+    file,
+    kind: "npz",
+    members: members.map(({ name, head }) => ({ name: name.replace(/\.npy$/, ""), head })),
+  };
 }
 
 /**
@@ -136,9 +166,14 @@ async function zipFile(file) {
 async function gzipFile(file) {
   const start = await (await beginning(file, "gzip")).slice(0, 64).text();
   if (!/^\uFEFF?\s*\{/.test(start)) {
-    throw new UnusableFile(`${file.name} is compressed, and no saved report. Unpack it first: gunzip -k ${file.name}`);
+    throw new UnusableFile(
+      `${file.name} is compressed, and no saved report. Unpack it first: gunzip -k ${file.name}`,
+    );
   }
-  return jsonFile(file, await new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))).text());
+  return jsonFile(
+    file,
+    await new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))).text(),
+  );
 }
 
 /**
@@ -152,7 +187,12 @@ function textFile(file, text) {
   if (/\.(csv|tsv|jsonl)$/i.test(file.name)) {
     throw unusable(file, "a table of text", "lossd report NAME --out report.json");
   }
-  if (lines.length > 1 && lines.slice(0, 20).every((line) => /^\s*[-+\d.eE]+([\s,;][-+\d.eE\s,;]*)?$/.test(line) && /[.,;\s]\d/.test(line.trim()))) {
+  if (
+    lines.length > 1 &&
+    lines
+      .slice(0, 20)
+      .every((line) => /^\s*[-+\d.eE]+([\s,;][-+\d.eE\s,;]*)?$/.test(line) && /[.,;\s]\d/.test(line.trim()))
+  ) {
     throw unusable(file, "numbers as text", 'np.save("logits.npy", np.loadtxt("NAME"))');
   }
   return { file, kind: "lines", lines };

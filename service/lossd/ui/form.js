@@ -1,13 +1,12 @@
 // The form: which files, which loss; then the request, with its progress.
 
 import { commandsElement } from "./commands.js";
-import { LossdError } from "./client/index.js";
 import { button, element, sizeText } from "./elements.js";
 import { exampleFiles } from "./example.js";
 import { FileList, takeFiles } from "./file_list.js";
 import { recognise } from "./files.js";
 import { LossFields } from "./loss_fields.js";
-import { areClassIds, missing, misfits } from "./places.js";
+import { areClassIds, assumed, missing, misfits } from "./places.js";
 import { problemElement } from "./problems.js";
 import { filesOf, score } from "./requests.js";
 import { session } from "./session.js";
@@ -31,7 +30,9 @@ class Form {
   #files = new FileList(() => this.#show());
   #loss = new LossFields(() => this.#show());
   #problems = element("div", { id: "problems" });
+  #fileProblems = element("div", { id: "file-problems" });
   #notes = element("ul", { class: "misfits", id: "misfits" });
+  #hint = element("p", { class: "note", id: "hint", role: "status" });
   #next = element("p", { id: "next", role: "status" });
   #go = element("button", { class: "main", id: "go", "aria-describedby": "next" }, ["Show the loss"]);
   #progress = element("progress", { "aria-label": "Upload" });
@@ -54,7 +55,9 @@ class Form {
     const form = element("form", { class: "score-form" }, [
       this.#dropZone(),
       this.#files.root,
+      this.#fileProblems,
       this.#links,
+      this.#hint,
       this.#notes,
       this.#loss.root,
       element("div", { class: "actions" }, [this.#go, this.#next]),
@@ -74,26 +77,35 @@ class Form {
     });
     this.#root.replaceChildren(form);
     takeDrops(this.#root, (files) => this.#take(files));
-    session.onKey(() => this.#load());
+    session.onKey(() => (session.hasKey ? this.#load() : this.#show()));
     this.#load();
     this.#show();
   }
 
   #dropZone() {
-    const input = element("input", { type: "file", multiple: "", id: "choose", class: "unseen", "aria-describedby": "drop-note" });
+    const input = element("input", {
+      type: "file",
+      multiple: "",
+      id: "choose",
+      class: "unseen",
+      "aria-describedby": "drop-note",
+    });
     input.addEventListener("change", () => {
       this.#take([...(input.files ?? [])]);
       input.value = ""; // the same file can be chosen again
     });
     return element("div", { class: "drop" }, [
       element("h2", {}, ["Drop your model's outputs and the targets here"]),
-      element("p", { class: "note", id: "drop-note" }, [
-        "Two .npy files, or one .npz, an Arrow stream, a saved report. Further files if you have them: another model's outputs, names of classes and rows, groups.",
+      element("p", { id: "drop-note" }, [
+        "See which classes and rows make the loss. Drop two .npy files, one .npz, an Arrow stream, or a saved report.",
       ]),
       element("div", { class: "row" }, [
         element("label", { for: "choose", class: "choose" }, ["Choose files"]),
         input,
         button("Try an example", () => this.#tryExample(), { id: "example" }),
+      ]),
+      element("p", { class: "note" }, [
+        "If you have them, also: another model's outputs to compare with, and names of classes, rows and groups in text files, one a line. Files go to this server, which does not keep them.",
       ]),
     ]);
   }
@@ -107,32 +119,40 @@ class Form {
       this.#isReady = true;
     } catch (error) {
       if (this.#isReady) return; // what it said before stands; the next request asks for a key
-      this.#problems.replaceChildren(problemElement(error), button("Try again", () => this.#load()));
+      this.#problems.replaceChildren(
+        problemElement(error),
+        button("Try again", () => this.#load()),
+      );
     }
     this.#show();
   }
 
   /** @param {readonly File[]} files */
   async #take(files) {
-    this.#problems.replaceChildren();
+    this.#fileProblems.replaceChildren();
     await takeFiles(files, {
       onFound: (found) => {
-        if (found.kind === "report") this.#onRun({ name: found.file.name, document: found.document, scored: null });
+        if (found.kind === "report")
+          this.#onRun({ name: found.file.name, document: found.document, scored: null });
         else this.#files.add(found);
       },
-      onError: (error) => this.#problems.append(problemElement(error)),
+      onError: (error) => this.#fileProblems.append(problemElement(error)),
     });
+    this.#fileProblems.scrollIntoView({ block: "nearest" });
     this.#say(`${files.length === 1 ? (files[0]?.name ?? "") : `${files.length} files`} taken.`);
   }
 
   async #tryExample() {
-    this.#problems.replaceChildren();
+    this.#fileProblems.replaceChildren();
     this.#files.clear();
     this.#links.replaceChildren("The example's files: ");
     for (const { file, place } of exampleFiles()) {
       const found = await recognise(file);
       if (found.kind !== "report") this.#files.add(found, place);
-      this.#links.append(element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]), " ");
+      this.#links.append(
+        element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]),
+        " ",
+      );
     }
     this.#links.hidden = false;
     this.#loss.choose("focal");
@@ -144,14 +164,19 @@ class Form {
     const { items } = this.#files;
     this.#loss.suggestClassIds(areClassIds(items));
     const { params, classAxis, hasClassIds } = this.#loss.asked();
-    this.#notes.replaceChildren(...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])));
+    this.#notes.replaceChildren(
+      ...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])),
+    );
+    this.#hint.textContent = assumed(items);
     const next = missing(items);
     this.#next.textContent = next ?? "";
     const isComplete = next === null && this.#isReady;
     this.#go.disabled = !isComplete || this.#controller !== null;
     this.#root.classList.toggle("has-files", items.length > 0);
     const address = new URL("..", import.meta.url).href.replace(/\/$/, "");
-    this.#commands.show(isComplete ? { loss: this.#loss.name, params, items, address, hasKey: session.hasKey } : null);
+    this.#commands.show(
+      isComplete ? { loss: this.#loss.name, params, items, address, hasKey: session.hasKey } : null,
+    );
   }
 
   async #run() {
@@ -163,7 +188,11 @@ class Form {
     this.#say("Sending.");
     try {
       const { signal } = this.#controller;
-      const scored = { loss: this.#loss.name, params: this.#loss.asked().params, ...(await filesOf(this.#files.items)) };
+      const scored = {
+        loss: this.#loss.name,
+        params: this.#loss.asked().params,
+        ...(await filesOf(this.#files.items)),
+      };
       this.#show();
       const document = await score(scored, { signal, onProgress: (progress) => this.#progressed(progress) });
       this.#say("Done. The results are shown after the form.");
@@ -180,13 +209,17 @@ class Form {
 
   /** @param {unknown} error */
   #fail(error) {
-    if (!(error instanceof LossdError)) console.error(error);
     this.#problems.replaceChildren(problemElement(error));
     this.#problems.scrollIntoView({ block: "nearest" });
   }
 
   /** @param {Progress} progress */
-  #progressed({ sent, total }) {
+  #progressed({ sent, total, wait }) {
+    if (wait !== undefined) {
+      this.#progress.removeAttribute("value");
+      this.#progressText.textContent = wait;
+      return this.#say(wait);
+    }
     const isSending = sent < total || total === 0;
     if (isSending && total > 0) this.#progress.value = sent / total;
     else this.#progress.removeAttribute("value");
@@ -219,7 +252,8 @@ class Form {
  */
 function takeDrops(root, onFiles) {
   /** @param {DragEvent} event */
-  const holdsFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files") && root.offsetParent !== null;
+  const holdsFiles = ({ dataTransfer }) =>
+    dataTransfer?.types.includes("Files") && root.offsetParent !== null;
   document.addEventListener("dragover", (event) => {
     if (!holdsFiles(event)) return;
     event.preventDefault();

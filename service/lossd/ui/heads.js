@@ -5,7 +5,13 @@
  * @typedef {{ name: string, head: ArrayHead | null }} Member Of a file with several arrays; null where it is not said.
  */
 
-const KINDS = /** @type {Record<string, string>} */ ({ b: "bool", i: "int", u: "uint", f: "float", c: "complex" });
+const KINDS = /** @type {Record<string, string>} */ ({
+  b: "bool",
+  i: "int",
+  u: "uint",
+  f: "float",
+  c: "complex",
+});
 const MOST_HEADER = 1 << 16;
 
 /**
@@ -94,8 +100,12 @@ export async function zipMembers(file) {
   const view = new DataView(await file.slice(start, start + tail.getUint32(end + 12, true)).arrayBuffer());
   /** @type {Member[]} */
   const members = [];
-  for (let place = 0; place + 46 <= view.byteLength; ) {
-    const [method, packed, nameSize] = [view.getUint16(place + 10, true), view.getUint32(place + 20, true), view.getUint16(place + 28, true)];
+  for (let place = 0; place + 46 <= view.byteLength;) {
+    const [method, packed, nameSize] = [
+      view.getUint16(place + 10, true),
+      view.getUint32(place + 20, true),
+      view.getUint16(place + 28, true),
+    ];
     const name = new TextDecoder().decode(view.buffer.slice(place + 46, place + 46 + nameSize));
     const local = view.getUint32(place + 42, true);
     const head = name.endsWith(".npy") ? await memberHead(file, local, packed, method === 8) : null;

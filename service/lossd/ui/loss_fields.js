@@ -33,21 +33,32 @@ export class LossFields {
     this.#gammasRow.append(
       element("label", { for: "gammas" }, ["gammas to compare"]),
       this.#gammas,
-      element("small", { class: "note", id: "gammas-note" }, ["The slider of the results has these: numbers with commas between them."]),
+      element("small", { class: "note", id: "gammas-note" }, [
+        "The slider of the results has these: numbers with commas between them.",
+      ]),
     );
     this.#classIdsRow.append(
-      element("label", {}, [this.#classIds, " The targets are class ids (targets_format=index): integers, with one dimension less than the inputs"]),
+      element("label", {}, [
+        this.#classIds,
+        " The targets are class ids (targets_format=index): integers, with one dimension less than the inputs",
+      ]),
     );
     this.root.append(
-      element("legend", {}, ["Loss"]),
+      element("legend", {}, ["Loss and parameters"]),
       this.#classIdsRow,
-      element("div", { class: "parameter" }, [element("label", { for: "loss" }, ["loss"]), this.#select, this.#summary]),
+      element("div", { class: "parameter" }, [
+        element("label", { for: "loss" }, ["loss"]),
+        this.#select,
+        this.#summary,
+      ]),
       this.#first,
       element("details", { class: "more" }, [element("summary", {}, ["More parameters"]), this.#more]),
     );
     this.#gammas.addEventListener("input", () => (this.#areGammasOwn = this.#gammas.value.trim() !== ""));
     this.#select.addEventListener("change", () => this.#build());
-    this.#classIds.addEventListener("change", () => this.#write("targets_format", this.#classIds.checked ? "index" : "dense"));
+    this.#classIds.addEventListener("input", () =>
+      this.#write("targets_format", this.#classIds.checked ? "index" : "dense"),
+    );
     this.root.addEventListener("input", () => this.#changed());
     this.root.addEventListener("change", () => this.#changed());
   }
@@ -60,7 +71,9 @@ export class LossFields {
   setLosses(losses) {
     const chosen = this.name;
     this.#losses = losses;
-    this.#select.replaceChildren(...losses.map(({ name, title }) => element("option", { value: name }, [`${name}: ${title}`])));
+    this.#select.replaceChildren(
+      ...losses.map(({ name, title }) => element("option", { value: name }, [`${name}: ${title}`])),
+    );
     if (losses.some(({ name }) => name === chosen)) this.#select.value = chosen;
     this.root.hidden = false;
     this.#build();
@@ -79,7 +92,10 @@ export class LossFields {
     this.#controls = [...first, ...more];
     for (const [name, value] of Object.entries(former)) this.#write(name, value);
     this.#first.replaceChildren(...first.map(({ root }) => root));
-    this.#more.replaceChildren(...(this.name === SWEPT ? [this.#gammasRow] : []), ...more.map(({ root }) => root));
+    this.#more.replaceChildren(
+      ...(this.name === SWEPT ? [this.#gammasRow] : []),
+      ...more.map(({ root }) => root),
+    );
     this.#changed();
   }
 
@@ -118,7 +134,8 @@ export class LossFields {
   asked() {
     const params = valuesOf(this.#controls);
     const gammas = [valueOf(this.#gammas.value)].flat();
-    const sweep = this.name === SWEPT && gammas[0] !== "" ? { sweep: { gamma: /** @type {number[]} */ (gammas) } } : {};
+    const sweep =
+      this.name === SWEPT && gammas[0] !== "" ? { sweep: { gamma: /** @type {number[]} */ (gammas) } } : {};
     return {
       params: { ...params, ...sweep },
       classAxis: Number(this.#value("class_axis") ?? -1),

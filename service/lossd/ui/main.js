@@ -16,31 +16,45 @@ function byId(id) {
 }
 
 const results = startResults(byId("results"));
-startForm(byId("score"), { onRun: show });
+startForm(byId("score"), {
+  onRun: (run) => {
+    show(run);
+    byId("results").scrollIntoView();
+    byId("results").focus({ preventScroll: true });
+  },
+});
 const usage = startUsage(byId("usage"));
 startTabs(byId("tab-score"), byId("tab-usage"));
 startKey(byId("key"));
 startReport();
 
-/** @param {Run} run */
-function show(run) {
+/**
+ * @param {Run} run
+ * @param {{ isFocused?: boolean }} [options]
+ */
+function show(run, options) {
   byId("panel-score").classList.add("has-runs");
-  results.add(run);
+  results.add(run, options);
 }
 
-/** Show the report that the server was started with, if it has one; once there is a key, where it asks for one. */
+/** Show the report that the server was started with, if it has one; where it asks for a key, once people gave one. */
 function startReport() {
   let isDone = false;
   const ask = async () => {
-    const response = isDone ? null : await session.request("ui/report");
-    if (response === null || response.status === 401) return;
+    if (isDone) return;
+    // Nobody has asked for anything yet: without a key this is no reason to ask for one.
+    const response = await (session.hasKey
+      ? session.request("ui/report")
+      : fetch(new URL("report", import.meta.url)));
+    if (response.status === 401) return;
     isDone = true;
     if (response.status === 204) return;
     if (!response.ok) throw await responseError(response);
-    show({ name: "saved report", document: await response.json(), scored: null });
+    const document = await response.json();
+    show({ name: document.run?.name ?? "saved report", document, scored: null }, { isFocused: false });
   };
-  const start = () => ask().catch((error) => byId("panel-score").prepend(problemElement(error)));
-  session.onKey(start);
+  const start = () => ask().catch((error) => document.querySelector("main")?.prepend(problemElement(error)));
+  session.onKey(() => session.hasKey && start());
   start();
 }
 
@@ -71,6 +85,7 @@ function startTabs(...tabs) {
 /** @param {HTMLElement} button */
 function startKey(button) {
   const show = () => (button.textContent = session.hasKey ? "Forget key" : "Give a key");
+  session.onAsked(() => (button.hidden = false));
   button.addEventListener("click", () => (session.hasKey ? session.forgetKey() : session.changeKey()));
   session.onKey(show);
   show();

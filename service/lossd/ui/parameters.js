@@ -25,7 +25,9 @@ export function controlsOf(losses, name) {
   const isOwn = ({ name }) => losses.some(({ parameters }) => !parameters.some((each) => each.name === name));
   const isFirst = (/** @type {Parameter} */ parameter) => isOwn(parameter) || parameter.name === "pos_weight";
   return {
-    first: parameters.filter(isFirst).map(controlOf),
+    first: [...parameters.filter(isOwn), ...parameters.filter((each) => isFirst(each) && !isOwn(each))].map(
+      controlOf,
+    ),
     more: parameters.filter((each) => !isFirst(each)).map(controlOf),
   };
 }
@@ -53,9 +55,13 @@ function controlOf(parameter) {
   const id = `parameter-${name}`;
   const note = element("small", { class: "note", id: `${id}-note` }, codeOf(summary));
   const input = inputOf(parameter, id);
-  const label = element("label", { for: id }, [name]);
+  const label = element("label", { for: id }, breakable(name));
   const off = offBox(parameter, input);
-  const root = element("div", { class: "parameter" }, [label, element("span", { class: "row" }, [input, ...(off ? [off] : [])]), note]);
+  const root = element("div", { class: "parameter" }, [
+    label,
+    element("span", { class: "row" }, [input, ...(off ? [off] : [])]),
+    note,
+  ]);
   const box = off?.querySelector("input");
   return {
     parameter,
@@ -69,6 +75,14 @@ function controlOf(parameter) {
       if (!box?.checked) writeInput(input, value);
     },
   };
+}
+
+/**
+ * A name that may go on in a new line after each of its underscores.
+ * @param {string} name
+ */
+function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]);
 }
 
 /**
@@ -87,14 +101,22 @@ function inputOf({ name, values, default: usual }, id) {
   const attributes = { id, name, "aria-describedby": `${id}-note` };
   const words = wordsOf(values);
   if (values["type"] === "string" && words.length) {
-    const options = words.map((word) => element("option", { value: word, selected: word === usual ? "" : null }, [word]));
+    const options = words.map((word) =>
+      element("option", { value: word, selected: word === usual ? "" : null }, [word]),
+    );
     return element("select", attributes, options);
   }
   if (values["type"] === "boolean") {
     return element("input", { ...attributes, type: "checkbox", checked: usual === true ? "" : null });
   }
   const placeholder = usual === null ? "none" : null;
-  const input = element("input", { ...attributes, placeholder, autocomplete: "off", spellcheck: "false", size: "9" });
+  const input = element("input", {
+    ...attributes,
+    placeholder,
+    autocomplete: "off",
+    spellcheck: "false",
+    size: "9",
+  });
   writeInput(input, usual);
   return input;
 }
@@ -114,7 +136,9 @@ function wordsOf(schema) {
  * @param {HTMLInputElement | HTMLSelectElement} input
  */
 function offBox({ name, values, default: usual }, input) {
-  const kinds = [values, .../** @type {Record<string, unknown>[]} */ (values["oneOf"] ?? [])].flatMap(({ type }) => type);
+  const kinds = [values, .../** @type {Record<string, unknown>[]} */ (values["oneOf"] ?? [])].flatMap(
+    ({ type }) => type,
+  );
   if (usual === null || !kinds.includes("null")) return null;
   const box = element("input", { type: "checkbox", id: `parameter-${name}-off` });
   box.addEventListener("change", () => (input.disabled = box.checked));
@@ -136,7 +160,13 @@ function readInput(input, { default: usual }) {
  */
 function writeInput(input, value) {
   if (input instanceof HTMLInputElement && input.type === "checkbox") input.checked = value === true;
-  else input.value = value === null ? "" : typeof value === "string" ? value : JSON.stringify(value).replace(/^\[(.*)\]$/, "$1");
+  else
+    input.value =
+      value === null
+        ? ""
+        : typeof value === "string"
+          ? value
+          : JSON.stringify(value).replace(/^\[(.*)\]$/, "$1");
 }
 
 /**

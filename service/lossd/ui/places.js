@@ -13,13 +13,13 @@ import { isInteger } from "./heads.js";
 
 /** @type {Readonly<Record<Exclude<Place, "">, string>>} */
 export const PLACE_TEXT = {
-  logits: "logits (before the sigmoid)",
-  probabilities: "probabilities (after the sigmoid)",
+  logits: "logits",
+  probabilities: "probabilities",
   targets: "targets",
-  baseline: "another model's outputs, to compare with",
-  groups: "groups: a label for each row",
-  ids: "names of the rows",
-  classes: "names of the classes",
+  baseline: "another model",
+  groups: "groups of rows",
+  ids: "row names",
+  classes: "class names",
   weight: "weight",
   pos_weight: "pos_weight",
   mask: "mask",
@@ -64,6 +64,18 @@ export function placeByName({ kind, file }) {
   return rules.find(([, pattern]) => pattern.test(words))?.[0] ?? "";
 }
 
+/**
+ * What was assumed of files by their names, and is not sure.
+ * @param {readonly Item[]} items
+ * @returns {string} A sentence; empty if there is nothing to say.
+ */
+export function assumed(items) {
+  const logits = items.find(({ place }) => place === "logits");
+  if (logits === undefined || /logit/i.test(logits.found.file.name)) return "";
+  const name = logits.found.file.name;
+  return `${name} is taken as logits, as a model gives them before the sigmoid. If it has probabilities, choose so beside its name.`;
+}
+
 /** @param {string} name */
 function wordsOf(name) {
   return stem(name)
@@ -101,7 +113,9 @@ export function headAt(items, ...places) {
 export function areClassIds(items) {
   const inputs = headAt(items, "logits", "probabilities");
   const targets = headAt(items, "targets");
-  return Boolean(inputs && targets && isInteger(targets.dtype) && targets.shape.length === inputs.shape.length - 1);
+  return Boolean(
+    inputs && targets && isInteger(targets.dtype) && targets.shape.length === inputs.shape.length - 1,
+  );
 }
 
 /**
@@ -120,7 +134,8 @@ export function misfits(items, classAxis, hasClassIds) {
   const found = [];
   /** @param {string} what @param {readonly number[]} its @param {boolean} fits @param {string} remedy */
   const check = (what, its, fits, remedy) => {
-    if (!fits) found.push(`${what}: ${shapeText(its)} does not fit the inputs' ${shapeText(shape)}. ${remedy}`);
+    if (!fits)
+      found.push(`${what}: ${shapeText(its)} does not fit the inputs' ${shapeText(shape)}. ${remedy}`);
   };
   const targets = headAt(items, "targets");
   if (targets) {
@@ -133,10 +148,17 @@ export function misfits(items, classAxis, hasClassIds) {
     check("targets", targets.shape, same(targets.shape, expected), remedy);
   }
   const baseline = headAt(items, "baseline");
-  if (baseline) check("the other model's outputs", baseline.shape, same(baseline.shape, shape), "Both have the same shape.");
+  if (baseline)
+    check(
+      "the other model's outputs",
+      baseline.shape,
+      same(baseline.shape, shape),
+      "Both have the same shape.",
+    );
   for (const name of /** @type {const} */ (["weight", "mask"])) {
     const head = headAt(items, name);
-    if (head) check(name, head.shape, broadcasts(head.shape, shape), "A value for each row has shape [N, 1].");
+    if (head)
+      check(name, head.shape, broadcasts(head.shape, shape), "A value for each row has shape [N, 1].");
   }
   return [...found, ...lengthMisfits(items, shape[0] ?? 0, shape.length > 1 ? (shape[axis] ?? null) : null)];
 }
@@ -149,7 +171,8 @@ export function misfits(items, classAxis, hasClassIds) {
  */
 function lengthMisfits(items, rows, classes) {
   return items.flatMap(({ found, place }) => {
-    const length = found.kind === "lines" ? found.lines.length : found.kind === "npy" ? (found.head.shape[0] ?? 0) : null;
+    const length =
+      found.kind === "lines" ? found.lines.length : found.kind === "npy" ? (found.head.shape[0] ?? 0) : null;
     if (length === null) return [];
     if (place === "classes" && length !== classes) {
       return [`${found.file.name} has ${length} names, and the inputs have ${classes ?? "no"} classes.`];
@@ -158,7 +181,9 @@ function lengthMisfits(items, rows, classes) {
       return [`${found.file.name} has ${length} entries, and the inputs have ${rows} rows.`];
     }
     if (place === "groups" && found.kind === "npy" && !isInteger(found.head.dtype)) {
-      return [`${found.file.name} is ${found.head.dtype}; groups are integers, or text, one a line, in a .txt file.`];
+      return [
+        `${found.file.name} is ${found.head.dtype}; groups are integers, or text, one a line, in a .txt file.`,
+      ];
     }
     return [];
   });
@@ -198,8 +223,11 @@ export function missing(items) {
   if (unplaced) return `Say what ${unplaced.found.file.name} is.`;
   if (whole) {
     const other = items.find((item) => item !== whole && item.place !== "classes");
-    return other ? `${whole.found.file.name} holds all arrays and goes alone. Remove it, or ${other.found.file.name}.` : null;
+    return other
+      ? `${whole.found.file.name} holds all arrays and goes alone. Remove it, or ${other.found.file.name}.`
+      : null;
   }
-  if (!items.some(({ place }) => place === "logits" || place === "probabilities")) return "Add the model's logits or probabilities.";
+  if (!items.some(({ place }) => place === "logits" || place === "probabilities"))
+    return "Add the model's logits or probabilities.";
   return items.some(({ place }) => place === "targets") ? null : "Add the targets.";
 }

@@ -19,11 +19,14 @@ export async function responseError(response) {
  */
 export function problemElement(error) {
   const known = error instanceof LossdError ? error : null;
-  const detail = error instanceof StatusError ? error.detail : error instanceof Error ? error.message : String(error);
+  const detail =
+    error instanceof StatusError ? error.detail : error instanceof Error ? error.message : String(error);
+  const [first = "", ...rest] = detail.split(/(?<=\.) (?=[A-Z])/);
   const places = (known?.errors ?? []).filter((item) => !(item.detail === detail && item.pointer === ""));
   const ids = [known?.code, known?.request_id && `request ${known.request_id}`].filter(Boolean).join(", ");
   return element("div", { class: "problem", role: "alert" }, [
-    element("p", { class: "problem-title" }, [detail]),
+    element("p", { class: "problem-title" }, [first]),
+    ...rest.map((sentence) => element("p", {}, [sentence])),
     ...(places.length ? [element("ul", {}, places.map(placeItem))] : []),
     ...(ids ? [element("p", { class: "note" }, [ids])] : []),
   ]);

@@ -40,7 +40,8 @@ export async function filesOf(items) {
     else if (place === "classes" && found.kind === "lines") classNames = found.lines;
     else if (place !== "groups") files[place] = value;
     else if (found.kind === "lines") columns[label] = found.lines;
-    else if (found.kind === "npy" && found.head.shape.length === 1) columns[label] = await readIntegers(found.file);
+    else if (found.kind === "npy" && found.head.shape.length === 1)
+      columns[label] = await readIntegers(found.file);
     else files["groups"] = value; // several columns in one file
   }
   if (Object.keys(columns).length > 0) files["groups"] = columns;
@@ -55,7 +56,10 @@ export async function filesOf(items) {
  *   takes the place of the one among the files.
  * @returns {Promise<Report>}
  */
-export async function score({ loss, params, files, classNames }, { baseline, sections, onProgress, signal } = {}) {
+export async function score(
+  { loss, params, files, classNames },
+  { baseline, sections, onProgress, signal } = {},
+) {
   const request = /** @type {any} */ ({
     ...params,
     ...files,
@@ -63,7 +67,11 @@ export async function score({ loss, params, files, classNames }, { baseline, sec
     ...(sections && { sections }),
   });
   const client = session.client(onProgress);
-  const document = await client.report(/** @type {"bce"} */ (loss), /** @type {ReportRequest<"bce">} */ (request), { signal });
+  const document = await client.report(
+    /** @type {"bce"} */ (loss),
+    /** @type {ReportRequest<"bce">} */ (request),
+    { signal },
+  );
   return withClassNames(document, classNames);
 }
 
@@ -77,8 +85,17 @@ function withClassNames(document, names) {
   const classes = document.classes?.count.length;
   if (names === null || classes === undefined) return document;
   if (names.length !== classes) {
-    throw new Error(`There are ${names.length} names of classes, and ${classes} classes. Mend or remove the names.`);
+    throw new Error(
+      `There are ${names.length} names of classes, and ${classes} classes. Mend or remove the names.`,
+    );
   }
-  const run = { version: null, kernel: null, device: null, request_id: null, first_row: null, ...document.run };
+  const run = {
+    version: null,
+    kernel: null,
+    device: null,
+    request_id: null,
+    first_row: null,
+    ...document.run,
+  };
   return { ...document, run: { ...run, class_names: names } };
 }

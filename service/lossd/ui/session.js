@@ -13,6 +13,8 @@ const ROOT = new URL("..", import.meta.url).href;
 let key = null;
 /** @type {Set<() => void>} */
 const listeners = new Set();
+/** @type {Set<() => void>} */
+const askedListeners = new Set();
 /** @type {Promise<string | null> | null} */
 let asking = null;
 
@@ -46,6 +48,14 @@ export const session = {
     listeners.add(callback);
   },
 
+  /**
+   * Call back when the server asks for a key, or for another one.
+   * @param {() => void} callback
+   */
+  onAsked(callback) {
+    askedListeners.add(callback);
+  },
+
   get hasKey() {
     return key !== null;
   },
@@ -77,10 +87,25 @@ async function send(url, init, onProgress) {
   for (;;) {
     const sentWith = key;
     const response = await sendOnce(url, init, onProgress);
+    if (response.status === 429 || response.status === 503)
+      onProgress?.({ sent: 0, total: 0, wait: waitText(response) });
     if (response.status !== 401) return response;
-    const isNew = key !== sentWith || (await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer."));
+    for (const listener of askedListeners) listener();
+    const isNew =
+      key !== sentWith ||
+      (await askAgain(sentWith === null ? "" : "The server does not know this key, or no longer."));
     if (!isNew) return response;
   }
+}
+
+/**
+ * Why a request is sent again by the client, and when.
+ * @param {Response} response
+ */
+function waitText({ status, headers }) {
+  const reason = status === 429 ? "Your team's limit is reached" : "The server is busy";
+  const seconds = Number(headers.get("Retry-After"));
+  return `${reason}: it is sent again ${seconds > 0 ? `in ${seconds} s` : "soon"}`;
 }
 
 /**
@@ -91,7 +116,10 @@ async function send(url, init, onProgress) {
 function sendOnce(url, { method = "GET", headers, body, signal }, onProgress) {
   const all = new Headers(headers);
   if (key !== null) all.set("Authorization", `Bearer ${key}`);
-  return upload({ url, method, headers: all, body: /** @type {Blob | string | undefined} */ (body) }, { onProgress, signal });
+  return upload(
+    { url, method, headers: all, body: /** @type {Blob | string | undefined} */ (body) },
+    { onProgress, signal },
+  );
 }
 
 /**

@@ -9,8 +9,19 @@ import { encode, encodeReport } from "./client/request.js";
  *   hasKey: boolean }} Asked `address` is the server's, without a slash at its end.
  */
 
-const TYPES = /** @type {const} */ ({ npz: "application/x-npz", arrow: "application/vnd.apache.arrow.stream" });
-const TENSORS = /** @type {const} */ (["logits", "probabilities", "targets", "weight", "pos_weight", "mask", "baseline"]);
+const TYPES = /** @type {const} */ ({
+  npz: "application/x-npz",
+  arrow: "application/vnd.apache.arrow.stream",
+});
+const TENSORS = /** @type {const} */ ([
+  "logits",
+  "probabilities",
+  "targets",
+  "weight",
+  "pos_weight",
+  "mask",
+  "baseline",
+]);
 /** The losses that the Python client and the command have. */
 const KNOWN = ["bce", "focal"];
 
@@ -36,10 +47,14 @@ function path({ found }) {
 
 /** @param {Asked} asked */
 function addressOf({ loss, params, items, address }) {
-  const groups = at(items, "groups").filter(({ found }) => found.kind === "npy" && found.head.shape.length === 1);
-  const { asked } = encodeReport(/** @type {any} */ (params));
+  const groups = at(items, "groups").filter(
+    ({ found }) => found.kind === "npy" && found.head.shape.length === 1,
+  );
+  const { pos_weight: weights, ...others } = params;
+  const { asked } = encodeReport(/** @type {any} */ (others));
   const { query } = encode({ ...asked, ...(groups.length === 1 && { group_names: groups[0]?.label }) });
   query.delete("tensors");
+  if (weights !== undefined) query.set("pos_weight", JSON.stringify(weights)); // a list would be a tensor to the client
   return `${address}/${loss}?${query}`;
 }
 
@@ -52,19 +67,27 @@ export function curlText(asked) {
   const whole = wholeOf(items);
   const groups = at(items, "groups");
   const isSplit = groups.length > 1 || groups.some(({ found }) => found.kind === "lines");
-  const left = [...at(items, "ids").filter(({ found }) => found.kind === "lines"), ...(isSplit ? groups : [])];
+  const left = [
+    ...at(items, "ids").filter(({ found }) => found.kind === "lines"),
+    ...(isSplit ? groups : []),
+  ];
   const files = items.filter((item) => !left.includes(item) && item.place !== "classes" && item.place !== "");
   /** @param {Item} item */
   const part = (item) => shell(`${item.place}=@"${path(item).replace(/["\\]/g, "\\$&")}"`);
   const words = [
     ...(hasKey ? ['-H "Authorization: Bearer $LOSSD_API_KEY"'] : []),
     ...(whole
-      ? [`-H 'Content-Type: ${TYPES[/** @type {"npz" | "arrow"} */ (whole.found.kind)]}'`, `--data-binary ${shell(`@${path(whole)}`)}`]
+      ? [
+          `-H 'Content-Type: ${TYPES[/** @type {"npz" | "arrow"} */ (whole.found.kind)]}'`,
+          `--data-binary ${shell(`@${path(whole)}`)}`,
+        ]
       : files.map((item) => `-F ${part(item)}`)),
     shell(addressOf(isSplit ? { ...asked, items: files } : asked)),
   ];
   const note = left.length
-    ? [`# curl sends no text and one file of groups: this leaves out ${left.map(path).join(", ")}. All other figures are the same.`]
+    ? [
+        `# curl sends no text and one file of groups: this leaves out ${left.map(path).join(", ")}. All other figures are the same.`,
+      ]
     : [];
   return [...note, `curl ${words.join(" \\\n  ")}`].join("\n");
 }
@@ -85,9 +108,13 @@ export function pythonText(asked) {
   const groups = at(items, "groups");
   const isTable = groups[0]?.found.kind === "npy" && groups[0].found.head.shape.length === 2;
   const given = [
-    ...[...TENSORS, /** @type {const} */ ("ids")].flatMap((place) => at(items, place).map((item) => `${place}=${read(item)}`)),
+    ...[...TENSORS, /** @type {const} */ ("ids")].flatMap((place) =>
+      at(items, place).map((item) => `${place}=${read(item)}`),
+    ),
     ...(isTable && groups[0] ? [`groups=${read(groups[0])}`] : []),
-    ...(groups.length && !isTable ? [`groups={${groups.map((item) => `${python(item.label)}: ${read(item)}`).join(", ")}}`] : []),
+    ...(groups.length && !isTable
+      ? [`groups={${groups.map((item) => `${python(item.label)}: ${read(item)}`).join(", ")}}`]
+      : []),
     ...Object.entries(params).map(([name, value]) => `${name}=${python(value)}`),
   ];
   return [
@@ -139,7 +166,9 @@ function python(value) {
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") {
-    return `{${Object.entries(value).map(([name, each]) => `${python(name)}: ${python(each)}`).join(", ")}}`;
+    return `{${Object.entries(value)
+      .map(([name, each]) => `${python(name)}: ${python(each)}`)
+      .join(", ")}}`;
   }
   return JSON.stringify(value);
 }
@@ -184,8 +213,11 @@ export function commandText(asked) {
  */
 function cannotCommand(items) {
   const whole = wholeOf(items);
-  if (whole && membersOf(whole).includes("pos_weight")) return "lossd report takes pos_weight from a file of its own.";
-  const table = at(items, "groups").find(({ found }) => found.kind === "npy" && found.head.shape.length === 2);
+  if (whole && membersOf(whole).includes("pos_weight"))
+    return "lossd report takes pos_weight from a file of its own.";
+  const table = at(items, "groups").find(
+    ({ found }) => found.kind === "npy" && found.head.shape.length === 2,
+  );
   return table ? `lossd report takes one column of groups a file, and ${path(table)} has several.` : "";
 }
 
@@ -214,12 +246,19 @@ function inputWords(items) {
     ];
   }
   const names = membersOf(whole);
-  const flags = /** @type {const} */ ({ weight: "--weight-column", mask: "--mask-column", baseline: "--baseline", ids: "--ids" });
+  const flags = /** @type {const} */ ({
+    weight: "--weight-column",
+    mask: "--mask-column",
+    baseline: "--baseline",
+    ids: "--ids",
+  });
   return [
     shell(path(whole)),
     ...(names.includes("probabilities") ? ["--probabilities"] : []),
     ...Object.entries(flags).flatMap(([name, flag]) => (names.includes(name) ? [`${flag} ${name}`] : [])),
-    ...names.filter((name) => name === "groups" || name.startsWith("group.")).map((name) => `--by ${shell(name)}`),
+    ...names
+      .filter((name) => name === "groups" || name.startsWith("group."))
+      .map((name) => `--by ${shell(name)}`),
   ];
 }
 

@@ -4,9 +4,6 @@ import { button, element } from "./elements.js";
 
 const FILTERED = 20; // a longer table has a field to filter it
 
-/** What Python's repr says of what is not finite. */
-const SPECIAL = new Map([["inf", Infinity], ["-inf", -Infinity], ["nan", NaN]]);
-
 const collator = new Intl.Collator(undefined, { numeric: true });
 
 /**
@@ -96,8 +93,7 @@ function compare(one, other, direction) {
 
 /** @param {HTMLTableCellElement | undefined} cell */
 function numberOf(cell) {
-  const text = cell?.dataset.value ?? "nan";
-  return SPECIAL.get(text) ?? Number(text);
+  return Number(cell?.dataset.value ?? NaN);
 }
 
 /** @param {HTMLTableCellElement | undefined} cell */

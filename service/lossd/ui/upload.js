@@ -1,7 +1,8 @@
 // A request that tells how much of its body has been sent. fetch cannot say; XMLHttpRequest can.
 
 /**
- * @typedef {{ sent: number, total: number }} Progress Bytes of the body.
+ * @typedef {{ sent: number, total: number, wait?: string }} Progress Bytes of the body; `wait` is why it is sent again,
+ *   and when.
  * @typedef {{ url: string, method: string, headers: Headers, body?: Blob | string | undefined }} UploadRequest
  */
 

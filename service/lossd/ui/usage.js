@@ -19,6 +19,15 @@ export function startUsage(root) {
 }
 
 class UsageTab {
+  /** @type {{ overview: Overview | null, usage: Usage | null } | null} What is shown. */
+  last = null;
+
+  /** Whether the last answer was no refusal, which asking again would not change. */
+  isFresh = false;
+
+  team = teamPart();
+  overview = overviewPart((team) => this.choose(team));
+
   /** @param {HTMLElement} root */
   constructor(root) {
     this.root = root;
@@ -32,9 +41,8 @@ class UsageTab {
     this.timer = undefined;
     this.updated = element("span", { class: "note" });
     this.trouble = element("div");
-    this.team = teamPart();
-    this.overview = overviewPart((team) => this.choose(team));
-    root.replaceChildren(this.bar(), this.trouble, this.overview.root, this.team.root);
+    this.parts = element("div");
+    root.replaceChildren(this.bar(), this.trouble, this.parts);
     this.clear("");
     session.onKey(() => this.changeKey());
     document.addEventListener("visibilitychange", () => this.isSeen && this.isFresh && void this.load());
@@ -44,9 +52,6 @@ class UsageTab {
   get isSeen() {
     return !this.root.hidden && document.visibilityState === "visible";
   }
-
-  /** Whether the last answer was no refusal, which asking again would not change. */
-  isFresh = false;
 
   /** The row of controls. */
   bar() {
@@ -85,12 +90,18 @@ class UsageTab {
     if (session.hasKey && this.isSeen) void this.load();
   }
 
-  /** @param {string} why What is said in the place of figures. */
+  /**
+   * Begin anew: nothing of a forgotten key's figures stays in the page.
+   * @param {string} why What is said in their place.
+   */
   clear(why) {
     this.last = null;
     this.isFresh = false;
-    this.trouble.replaceChildren();
+    this.team = teamPart();
+    this.overview = overviewPart((team) => this.choose(team));
     this.overview.root.hidden = this.team.root.hidden = true;
+    this.parts.replaceChildren(this.overview.root, this.team.root);
+    this.trouble.replaceChildren();
     this.updated.textContent = why;
   }
 

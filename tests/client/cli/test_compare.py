@@ -245,6 +245,21 @@ def test_a_report_of_both_and_that_of_the_baseline_pair_by_row(base_url: str) ->
     assert_is(found["whole"], by_row(LOSSES, OTHERS, C))
 
 
+def test_two_reports_are_side_by_side_on_a_page(base_url: str) -> None:
+    saved(base_url, "old")
+    saved(base_url, "new", "--baseline", "old.npy")
+    run("new.json", "old.json", "--html", "page.html")
+    page = Path("page.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<h1>new.json against old.json</h1>" in page
+    worse = int(((LOSSES - OTHERS) > 0).sum())
+    assert f"rows: {N - worse} better, {worse} worse" in page
+    for losses in (LOSSES, OTHERS):
+        assert f">{losses.mean() / C:.6g}</td>" in page
+    run("new.json", "--html", "page.html")
+    assert "<h1>bce of logits</h1>" in Path("page.html").read_text()
+
+
 def test_markdown_is_appended_and_junit_written(base_url: str) -> None:
     Path("summary.md").write_text("# Before")
     options = ["--markdown", "summary.md", "--junit", "junit.xml", "--by", "camera.npy"]

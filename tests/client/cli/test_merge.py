@@ -193,3 +193,15 @@ def test_reports_of_files_merge_to_the_report_of_all_files(base_url: str) -> Non
     merged = Report(json.loads(done.stdout))
     assert sections(merged) == sections(whole)
     assert {shard["sha256"] for shard in inputs(merged)} == {shard["sha256"] for shard in inputs(whole)}
+
+
+def test_names_of_classes_are_kept_if_all_agree() -> None:
+    for name in ("0.json", "1.json"):
+        named = Report.load(name).with_class_names(["a", "b", "c"])
+        named.save(name)
+    assert Report(json.loads(merge("0.json", "1.json", "--json").stdout)).class_names == ("a", "b", "c")
+    Report.load("1.json").with_class_names(["a", "b", "d"]).save("1.json")
+    found = Report(json.loads(merge("0.json", "1.json", "--json").stdout))
+    assert (found.class_names, found.run["class_names"]) == ((), None)
+    with pytest.raises(ValueError, match="there are 2 names of classes, and 3 classes"):
+        found.with_class_names(["a", "b"])

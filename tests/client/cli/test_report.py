@@ -465,3 +465,36 @@ def read_all(terminal: int) -> str:
             os.close(terminal)
             return b"".join(parts).decode()
         parts.append(part)
+
+
+def test_classes_have_the_names_of_a_file(base_url: str) -> None:
+    Path("names.txt").write_text("cat\n dog \n<i>\n\n", encoding="utf-8-sig")
+    found = report(base_url, "x.npy", "y.npy", "--class-names", "names.txt", "--html", "page.html")
+    assert found.run["class_names"] == ["cat", "dog", "<i>"]
+    assert found.class_names == ("cat", "dog", "<i>")
+    assert sections(found) == sections(report(base_url, "x.npy", "y.npy"))
+    page = Path("page.html").read_text()
+    worst = ("cat", "dog", "&lt;i&gt;")[int(np.argmax([each.mean for each in found.classes]))]
+    assert f"worst class</a> is <bdi>{worst}</bdi>" in page
+    assert "<i>" not in page
+    assert "class 0" not in page
+
+
+def test_names_of_other_classes_are_said_and_the_report_is_kept(base_url: str) -> None:
+    Path("names.txt").write_text("cat\ndog\n")
+    done = run(base_url, "x.npy", "y.npy", "--class-names", "names.txt", "--json")
+    said = "note: --class-names names.txt: there are 2 names of classes, and 3 classes; the classes have"
+    assert done.exit_code == 0
+    assert done.stderr.startswith(said)
+    assert "class_names" not in json.loads(done.stdout)["run"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), [(None, "cannot be read"), (b"", "is empty"), (b"\xff\xfe", "is no text in UTF-8")]
+)
+def test_a_file_without_names_is_refused_before_anything_is_sent(data: bytes | None, said: str) -> None:
+    if data is not None:
+        Path("names.txt").write_bytes(data)
+    done = run("http://127.0.0.1:9", "x.npy", "y.npy", "--class-names", "names.txt")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--class-names names.txt {said}" in " ".join(done.stderr.split())

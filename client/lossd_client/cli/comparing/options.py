@@ -13,7 +13,8 @@ from lossd_client.comparison._bound import Bound
 _JUDGING: Final = "Judging"
 _REPORTS: Final = (".json", ".json.gz")
 _OF_BOTH: Final = {
-    *("shards", "by", "clusters", "max_regression", "confidence", "strict", "as_json", "markdown", "junit"),
+    *("shards", "by", "clusters", "max_regression", "confidence", "strict"),
+    *("as_json", "markdown", "junit", "html"),
     *("url", "api_key", "timeout", "no_progress", "loss"),  # which a script may give always
 }
 _CALLED: Final = {"ids": "--id", "row_ids": "--ids"}
@@ -78,7 +79,11 @@ class CompareOptions(ReportOptions):
     ] = None
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write that report as a page, in one file, here.", dir_okay=False),
+        typer.Option(
+            metavar="FILE",
+            help="Write that report, or two saved ones side by side, as a page, in one file, here.",
+            dir_okay=False,
+        ),
     ] = None
     markdown: Annotated[
         Path | None,

@@ -45,6 +45,13 @@ def write(report: Report, out: PartFile | None, html: PartFile | None) -> None:
                 file.publish()
 
 
+def put(file: PartFile, data: bytes) -> None:
+    """Write a file, and give it its name."""
+    _write(file, data)
+    with writing(file.path):
+        file.publish()
+
+
 def _write(file: PartFile, data: bytes) -> None:
     with writing(file.path):
         file.write(data)

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from lossd_client.comparison._output.sentences import basis, sentence, signed
 from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.calibration import reliability
+from lossd_client.report._drawing.html import page, report_page
 from lossd_client.report._drawing.markup import escaped, number, tag, text
 from lossd_client.report._drawing.names import class_name, group_ids
 from lossd_client.report._drawing.paired import paired_groups, paired_lists, signs
@@ -23,6 +24,17 @@ from lossd_client.report._view import ReportView
 KeyT = TypeVar("KeyT")
 
 _VERDICTS: Final = {"regressed": "is worse", "passed": "is not worse", "undecided": "is not surely worse"}
+
+
+def comparison_page(
+    comparison: ComparisonView, names: tuple[str, str], new: ReportView, baseline: ReportView | None
+) -> str:
+    """Return two reports side by side as a page; or that of both models, which is alone."""
+    if baseline is None:
+        return report_page(new)
+    paired = new if "paired" in new.sections else None
+    both = SideBySide(comparison, names, new, baseline, paired)
+    return page(both.title, both.fragment())
 
 
 @dataclass(frozen=True)

@@ -55,28 +55,28 @@ def _worst(report: ReportView, link: Link) -> Iterator[str]:
     """Yield the worst class, the worst group by each name, and the worst row."""
     if "classes" in report.sections:
         classes = [(class_name(report, each.index), each) for each in report.classes.worst(_NAMED + 1)]
-        yield from _worst_of(report, "class", "classes", classes, link)
+        nouns = link("the worst class", "classes"), link("the worst classes", "classes")
+        yield from _worst_of(report, nouns, classes)
     if "groups" in report.sections:
         for name in report.groups.names:
-            groups = report.groups.by(name).worst(_NAMED + 1)
-            yield from _worst_of(
-                report, name, "groups", [(group_name(each.id), each) for each in groups], link
-            )
+            found = report.groups.by(name).worst(_NAMED + 1)
+            groups = [(group_name(each.id), each) for each in found]
+            named = tag("bdi", text(name))
+            nouns = link(f"the worst {named}", "groups"), link(f"the worst by {named}", "groups")
+            yield from _worst_of(report, nouns, groups)
     if "top" in report.sections and report.top_rows:
         yield _worst_row(report, link)
 
 
 def _worst_of(
-    report: ReportView, noun: str, section: str, found: Sequence[tuple[str, Figures]], link: Link
+    report: ReportView, nouns: tuple[str, str], found: Sequence[tuple[str, Figures]]
 ) -> Iterator[str]:
     """Yield which of some parts is the worst; nothing if there are no two, or all are alike.
 
     Args:
         report: The report.
-        noun: What the parts are.
-        section: The section that shows them.
+        nouns: What the worst one is, and the worst are, as markup.
         found: The worst of them, one more than are named, with their names.
-        link: Makes links.
     """
     scored = [(name, each) for name, each in found if not math.isnan(each._divided(0.0))]
     tied = [(name, each) for name, each in scored if _same(each.mean, scored[0][1].mean)]
@@ -85,15 +85,11 @@ def _worst_of(
     names = [tag("bdi", text(name)) for name, _ in tied]
     figures = _figures(tied[0][1], report)
     if len(tied) > _NAMED:
-        yield f"{link(f'the worst {_named(noun)}', section)} is {names[0]} ({figures}), as several are"
+        yield f"{nouns[0]} is {names[0]} ({figures}), as several are"
     elif len(tied) > 1:
-        yield f"{link(f'the worst of {_named(noun)}', section)} are {joined(names)} ({figures})"
+        yield f"{nouns[1]} are {joined(names)} ({figures})"
     else:
-        yield f"{link(f'the worst {_named(noun)}', section)} is {names[0]} ({figures})"
-
-
-def _named(noun: str) -> str:
-    return tag("bdi", text(noun))
+        yield f"{nouns[0]} is {names[0]} ({figures})"
 
 
 def _figures(each: Figures, report: ReportView) -> str:

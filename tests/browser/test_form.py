@@ -1,0 +1,518 @@
+"""The form: files in their places, parameters, the request, its errors, and the same request as a command."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from playwright.sync_api import Page, Response, expect
+
+from browser.arrays import CLASSES, Arrays, save_report
+from browser.conftest import TeamServer
+from browser.visits import Visit, Watch, drop, throttled
+from live_server import LiveServer, live_server
+from lossd_client import LossClient, Report
+
+pytestmark = pytest.mark.timeout(120)
+
+_GO: Final = "Show the loss"
+_SECTIONS: Final = ("totals", "classes", "groups", "top", "histogram", "calibration", "sweep", "paired")
+
+
+@pytest.fixture
+def files(tmp_path: Path, arrays: Arrays) -> Path:
+    """A folder for a test's own files."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder
+
+
+def _choose(page: Page, *paths: Path) -> None:
+    page.get_by_label("Choose files").set_input_files(list(paths))
+
+
+def _place(page: Page, name: str) -> str:
+    return page.get_by_label(f"What {name} is", exact=True).input_value()
+
+
+def _run(page: Page, loss: str = "bce") -> tuple[dict[str, Any], Response]:
+    """Press the button; the document that the server makes, and its answer."""
+    with page.expect_response(lambda each: urlsplit(each.url).path == f"/{loss}") as asked:
+        page.get_by_role("button", name=_GO).click()
+    answer = asked.value
+    assert answer.status == 200, answer.text()
+    report: dict[str, Any] = answer.json()["report"]
+    return report, answer
+
+
+def _query(answer: Response) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(answer.url).query)
+
+
+def _mean(report: dict[str, Any]) -> float:
+    return float(report["totals"]["sum"] / report["totals"]["count"])
+
+
+def _commands(page: Page) -> dict[str, str]:
+    if page.locator("#commands").get_attribute("open") is None:
+        page.get_by_text("Copy this as curl").click()
+    return {
+        name: page.locator(f"[data-command='{name}'] code").inner_text()
+        for name in ("curl", "Python", "lossd report")
+    }
+
+
+def _shell(text: str, folder: Path, **environment: str) -> str:
+    """What a command prints in a shell, in a folder."""
+    tools = Path(sys.executable).parent
+    paths = os.pathsep.join([str(tools), os.environ["PATH"]])
+    done = subprocess.run(
+        ["sh", "-c", text],
+        cwd=folder,
+        env={**os.environ, "PATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n{done.stderr}{done.stdout}"
+    return done.stdout
+
+
+def _sections(report: dict[str, Any], *left: str) -> dict[str, Any]:
+    return {name: report.get(name) for name in _SECTIONS if name not in left}
+
+
+def _run_all(page: Page, folder: Path, **environment: str) -> dict[str, dict[str, Any]]:
+    """The report that each command makes, in the folder of the files."""
+    commands = _commands(page)
+    reports = {"curl": json.loads(_shell(commands["curl"], folder, **environment))["report"]}
+    (folder / "command.py").write_text(commands["Python"])
+    for name, text in (("Python", "python command.py"), ("lossd report", commands["lossd report"])):
+        _shell(text, folder, **environment)
+        reports[name] = json.loads((folder / "report.json").read_text())
+        (folder / "report.json").unlink()
+    return reports
+
+
+# ---- Files
+
+
+def test_the_first_screen_says_what_to_do(page: Page) -> None:
+    expect(page.get_by_role("heading", level=2)).to_have_text(
+        "Drop your model's outputs and the targets here"
+    )
+    expect(page.get_by_role("button", name="Try an example")).to_be_in_viewport()
+    expect(page.get_by_role("button", name=_GO)).to_be_hidden()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_dropped_files_take_the_places_that_their_names_say(page: Page, arrays: Arrays) -> None:
+    drop(page, ".drop", arrays.path("targets.npy"), arrays.path("logits.npy"), arrays.path("classes.txt"))
+    expect(page.get_by_role("listitem").filter(has_text="logits.npy")).to_contain_text("float32 [400, 6]")
+    assert _place(page, "logits.npy") == "logits"
+    assert _place(page, "targets.npy") == "targets"
+    assert _place(page, "classes.txt") == "classes"
+    report, _ = _run(page)
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
+
+
+def test_files_are_dropped_anywhere(page: Page, arrays: Arrays) -> None:
+    drop(page, "h1", arrays.path("logits.npy"))
+    expect(page.get_by_label("What logits.npy is")).to_be_visible()
+
+
+def test_names_that_say_nothing_are_asked_about(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("run7_out.npy"), arrays.path("val_2024.npy"))
+    button = page.get_by_role("button", name=_GO)
+    expect(page.get_by_text("Say what run7_out.npy is.")).to_be_visible()
+    expect(button).to_be_disabled()
+    page.get_by_label("What run7_out.npy is").select_option("logits")
+    expect(page.get_by_text("run7_out.npy is taken as logits")).to_be_visible()
+    page.get_by_label("What val_2024.npy is").select_option("targets")
+    expect(button).to_be_enabled()
+    report, _ = _run(page)
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
+
+
+def test_a_place_has_one_file(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("better.npy"))
+    page.get_by_label("What better.npy is").select_option("probabilities")
+    assert _place(page, "logits.npy") == ""
+    page.get_by_role("button", name="Remove logits.npy").click()
+    expect(page.get_by_text("Add the targets.")).to_be_visible()
+
+
+def test_probabilities_are_sent_as_such(page: Page, arrays: Arrays, files: Path) -> None:
+    np.save(files / "probs.npy", 1 / (1 + np.exp(-arrays.logits.astype(np.float64))))
+    _choose(page, files / "probs.npy", arrays.path("targets.npy"))
+    report, _ = _run(page)
+    assert report["totals"]["inputs"] == "probabilities"
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["both.npz", "run.arrows"])
+def test_one_file_has_all(page: Page, arrays: Arrays, name: str) -> None:
+    _choose(page, arrays.path(name))
+    expect(page.get_by_role("listitem").filter(has_text=name)).to_contain_text("logits")
+    report, _ = _run(page)
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
+
+
+def test_one_file_that_has_all_goes_alone(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("both.npz"), arrays.path("targets.npy"))
+    expect(page.get_by_text("both.npz holds all arrays and goes alone.")).to_be_visible()
+    expect(page.get_by_role("button", name=_GO)).to_be_disabled()
+    page.get_by_role("button", name="Remove targets.npy").click()
+    expect(page.get_by_role("button", name=_GO)).to_be_enabled()
+
+
+def test_compressed_members_are_read(page: Page, arrays: Arrays, files: Path) -> None:
+    np.savez_compressed(files / "packed.npz", logits=arrays.logits, targets=arrays.targets)
+    _choose(page, files / "packed.npz")
+    expect(page.get_by_text("logits [400, 6], targets [400, 6]")).to_be_visible()
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["json", "json.gz"])
+def test_a_saved_report_is_shown_without_a_request_for_a_loss(
+    page: Page, server: LiveServer, arrays: Arrays, files: Path, watch: Watch, place: int
+) -> None:
+    with LossClient(server.url) as client:
+        report = client.report("bce", arrays.logits, arrays.targets)
+    path = save_report(files, "night", json.dumps(report.to_dict()).encode())[place]
+    _choose(page, path)
+    expect(page.locator("#results")).to_contain_text("night")
+    assert not [each for each in watch.requests if each.startswith("POST /bce")]
+
+
+def _arrow_file(path: Path) -> None:
+    table = pa.table({"logits": [0.5, 1.0], "targets": [0, 1]})
+    with pa.ipc.new_file(str(path), table.schema) as sink:
+        sink.write_table(table)
+
+
+def _cut(path: Path) -> None:
+    np.save(path, np.zeros((100, 3)))
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+_UNUSABLE: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
+    "model.pt": (lambda path: path.write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), "torch.load"),
+    "preds.pkl": (lambda path: path.write_bytes(b"\x80\x04\x95\x0c\0\0\0\0\0\0\0."), "pickle"),
+    "preds.csv": (lambda path: path.write_text("a,b\n1,2\n"), "lossd report preds.csv"),
+    "preds.txt": (lambda path: path.write_text("0.5 1.25\n1.5 2.5\n"), 'np.loadtxt("preds.txt")'),
+    "preds.parquet": (lambda path: path.write_bytes(b"PAR1\x15\x04"), "lossd report preds.parquet"),
+    "preds.arrow": (_arrow_file, "pa.ipc.new_stream"),
+    "preds.npy.gz": (lambda path: path.write_bytes(gzip.compress(b"\x93NUMPY")), "gunzip -k preds.npy.gz"),
+    "objects.npy": (lambda path: np.save(path, np.array([None, {}]), allow_pickle=True), "np.stack"),
+    "text.npy": (lambda path: np.save(path, np.array(["a", "b"])), "one a line"),
+    "complex.npy": (lambda path: np.save(path, np.zeros(3, complex)), "complex128"),
+    "cut.npy": (_cut, "damaged"),
+    "empty.npy": (lambda path: path.write_bytes(b""), "is empty"),
+    "other.json": (lambda path: path.write_text('{"a": 1}'), "neither a report"),
+    "image.png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\r"), "not known"),
+}
+
+
+@pytest.mark.parametrize("name", _UNUSABLE)
+def test_a_file_that_cannot_be_used_is_said_to_be_so_with_a_remedy(
+    page: Page, files: Path, name: str
+) -> None:
+    make, remedy = _UNUSABLE[name]
+    make(files / name)
+    _choose(page, files / name)
+    expect(page.get_by_role("alert")).to_contain_text(name)
+    expect(page.get_by_role("alert")).to_contain_text(remedy)
+    expect(page.get_by_role("listitem")).to_have_count(0)
+
+
+def test_the_remedy_for_an_arrow_file_makes_a_stream(page: Page, files: Path) -> None:
+    _arrow_file(files / "preds.arrow")
+    _choose(page, files / "preds.arrow")
+    text = page.get_by_role("alert").inner_text()
+    remedy = text.split("In Python: ")[1].splitlines()[0]
+    (files / "remedy.py").write_text(f"import pyarrow as pa\n{remedy}\n")
+    _shell("python remedy.py", files)
+    _choose(page, files / "stream.arrow")
+    report, _ = _run(page)
+    assert report["totals"]["rows"] == 2
+
+
+# ---- Shapes
+
+
+def test_shapes_that_cannot_fit_are_told_before_anything_is_sent(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("short_targets.npy"))
+    expect(page.locator("#misfits")).to_contain_text("[399, 6] does not fit the inputs' [400, 6]")
+
+
+def test_names_of_other_lengths_are_told(page: Page, arrays: Arrays, files: Path) -> None:
+    (files / "classes.txt").write_text("a\nb\n")
+    (files / "ids.txt").write_text("a\nb\nc\n")
+    _choose(page, arrays.path("logits.npy"), files / "classes.txt", files / "ids.txt")
+    expect(page.locator("#misfits")).to_contain_text("classes.txt has 2 names, and the inputs have 6 classes")
+    expect(page.locator("#misfits")).to_contain_text("ids.txt has 3 entries, and the inputs have 400 rows")
+
+
+def test_class_ids_are_offered_where_shapes_allow_nothing_else(
+    page: Page, arrays: Arrays, files: Path
+) -> None:
+    ids = np.arange(400) % len(CLASSES)
+    np.save(files / "labels.npy", ids)
+    _choose(page, arrays.path("logits.npy"), files / "labels.npy")
+    choice = page.get_by_label("The targets are class ids")
+    expect(choice).to_be_checked()
+    x, y = arrays.logits.astype(np.float64), np.eye(len(CLASSES))[ids]
+    report, answer = _run(page)
+    assert _mean(report) == pytest.approx(float(np.mean(np.logaddexp(0, x) - x * y)), rel=1e-12)
+    assert _query(answer)["targets_format"] == ["index"]
+    choice.uncheck()
+    expect(page.locator("#misfits")).to_contain_text("[400] does not fit")
+
+
+# ---- Parameters
+
+
+def test_parameters_reach_the_server(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    page.get_by_label("loss", exact=True).select_option("focal")
+    page.get_by_label("gamma", exact=True).fill("2.5")
+    page.get_by_label("alpha off").check()
+    page.get_by_label("pos_weight").fill("1, 2, 3, 4, 5, 6")
+    page.get_by_text("More parameters").click()
+    expect(page.get_by_label("gammas to compare")).to_have_value("0, 0.5, 1, 1.5, 2, 2.5, 3")
+    page.get_by_label("label_smoothing").fill("0.1")
+    page.get_by_label("top", exact=True).fill("7")
+    page.get_by_label("row", exact=True).select_option("mean")
+    report, answer = _run(page, "focal")
+    asked = {name: values[0] for name, values in _query(answer).items()}
+    assert asked == {
+        "report": "all",
+        "tensors": "pos_weight,logits,targets",
+        "gamma": "2.5",
+        "alpha": "null",
+        "label_smoothing": "0.1",
+        "top": "7",
+        "row": "mean",
+        "sweep": "gamma:0,0.5,1,1.5,2,2.5,3",
+    }
+    assert report["totals"]["params"]["gamma"] == 2.5
+    for command, found in _run_all(page, arrays.folder).items():
+        assert _sections(found) == _sections(report), command
+    assert len(report["top"]["rows"]) == 7
+
+
+def test_defaults_are_the_servers_and_are_not_sent(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    _, answer = _run(page)
+    assert _query(answer) == {"report": ["all"], "tensors": ["logits,targets"]}
+
+
+def test_a_loss_that_an_operator_added_has_its_fields(visit: Visit, tmp_path: Path, arrays: Arrays) -> None:
+    modules = Path(__file__).parents[1] / "faults"
+    with live_server(tmp_path, kernel="torch", modules=modules, losses="extra_loss:BRIER") as server:
+        page = visit(f"{server.url}/ui")
+        _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+        page.get_by_label("loss", exact=True).select_option("brier")
+        page.get_by_label("scale").fill("3")
+        report, _ = _run(page, "brier")
+        assert report["totals"]["params"]["scale"] == 3
+        page.get_by_text("Copy this as curl").click()
+        assert "no method for brier" in _commands(page)["Python"]
+        assert _mean(json.loads(_shell(_commands(page)["curl"], arrays.folder))["report"]) == _mean(report)
+
+
+# ---- The request
+
+
+def test_an_error_names_the_place_and_the_remedy(page: Page, arrays: Arrays, watch: Watch) -> None:
+    watch.allow("status of 422")
+    _choose(page, arrays.path("logits.npy"), arrays.path("wrong_targets.npy"))
+    page.get_by_label("What wrong_targets.npy is").select_option("targets")
+    page.get_by_role("button", name=_GO).click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("targets, row 17, class 3")
+    expect(alert).to_contain_text("target_out_of_range")
+    expect(alert).to_be_in_viewport()
+
+
+def test_an_upload_tells_its_progress_and_is_cancelled(page: Page, files: Path) -> None:
+    np.save(files / "logits.npy", np.zeros((10_000, 100), np.float32))
+    np.save(files / "targets.npy", np.zeros((10_000, 100), np.uint8))
+    _choose(page, files / "logits.npy", files / "targets.npy")
+    with throttled(page, 1e6):
+        page.get_by_role("button", name=_GO).click()
+        expect(page.locator("#progress-text")).to_contain_text("% of 5.00 MB")
+        bar = page.get_by_role("progressbar")
+        page.wait_for_timeout(1000)
+        assert 0 < float(bar.get_attribute("value") or 0) < 1
+        page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#said")).to_have_text("Cancelled.")
+    expect(bar).to_be_hidden()
+    report, _ = _run(page)
+    assert report["totals"]["rows"] == 10_000
+
+
+def test_it_works_with_the_keyboard_alone(page: Page, arrays: Arrays) -> None:
+    expect(page.get_by_role("button", name="Try an example")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # to the form, past tabs and links
+    expect(page.locator("#score")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Choose files")).to_be_focused()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([arrays.path("logits.npy"), arrays.path("val_2024.npy")])
+    place = page.get_by_label("What val_2024.npy is")
+    expect(place).to_be_visible()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if place.evaluate("(each) => each === document.activeElement"):
+            break
+    page.keyboard.type("tar")
+    assert _place(page, "val_2024.npy") == "targets"
+    with page.expect_response(lambda each: urlsplit(each.url).path == "/bce"):
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            if page.get_by_role("button", name=_GO).evaluate("(each) => each === document.activeElement"):
+                break
+        page.keyboard.press("Enter")
+
+
+# ---- The same as a command
+
+
+def test_the_example_runs_and_its_commands_give_the_same(page: Page, files: Path) -> None:
+    with page.expect_response(lambda each: urlsplit(each.url).path == "/focal") as asked:
+        page.get_by_role("button", name="Try an example").click()
+    shown = asked.value.json()["report"]
+    for link in page.locator("#example-files a").all():
+        with page.expect_download() as download:
+            link.click()
+        download.value.save_as(files / download.value.suggested_filename)
+    reports = _run_all(page, files)
+    ids = (files / "images.txt").read_text().splitlines()
+    cameras = sorted(set((files / "camera.txt").read_text().splitlines()))
+    same = ("totals", "classes", "histogram", "calibration", "sweep")
+    for name in same:
+        for command, report in reports.items():
+            assert report[name] == shown[name], (command, name)
+    for command in ("Python", "lossd report"):
+        assert reports[command]["groups"]["ids"] == [cameras]
+        assert reports[command]["groups"]["sum_terms"] == shown["groups"]["sum_terms"]
+        losses = {row["id"]: row["loss"] for row in reports[command]["top"]["rows"]}
+        ranks = sorted(ids)
+        assert losses == {ranks[int(row["id"])]: row["loss"] for row in shown["top"]["rows"]}
+    classes = (files / "classes.txt").read_text().splitlines()
+    assert reports["lossd report"]["run"]["class_names"] == classes
+    assert "leaves out images.txt, camera.txt" in _commands(page)["curl"]
+
+
+def _save_all(folder: Path, arrays: Arrays) -> tuple[Path, ...]:
+    """Files of all places, under names that a shell and curl take badly."""
+    rng = np.random.default_rng(7)
+    rows: int = arrays.logits.shape[0]
+    columns: int = arrays.logits.shape[1]
+    given: dict[str, NDArray[Any]] = {
+        'it\'s logits; "x".npy': arrays.logits,
+        "-targets.npy": arrays.targets,
+        "weight $HOME.npy": rng.random(size=(rows, 1)),
+        "mask,1.npy": rng.random((rows, columns)) < 0.9,
+        "pos_weight.npy": rng.random(columns) * 3,
+        "baseline.npy": arrays.better,
+        "camera.npy": rng.integers(0, 3, rows),
+        "ids.npy": rng.permutation(rows),
+    }
+    for name, array in given.items():
+        np.save(folder / name, array)
+    return tuple(folder / name for name in given)
+
+
+def test_commands_have_all_that_was_asked(page: Page, arrays: Arrays, files: Path) -> None:
+    _choose(page, *_save_all(files, arrays))
+    page.get_by_label("loss", exact=True).select_option("focal")
+    page.get_by_label("alpha", exact=True).fill("0.1, 0.2, 0.3, 0.4, 0.5, 0.6")
+    page.get_by_label("variant").select_option("quality")
+    page.get_by_text("More parameters").click()
+    page.get_by_label("normalizer").fill("weight")
+    page.get_by_label("ignore_index").fill("nan")
+    page.get_by_label("calibration_bins").fill("10")
+    page.get_by_label("allow_nan").check()
+    page.get_by_label("top", exact=True).fill("5")
+    shown, _ = _run(page, "focal")
+    assert shown["totals"]["weighted"]
+    for command, report in _run_all(page, files).items():
+        assert _sections(report) == _sections(shown), command
+
+
+@pytest.mark.parametrize("kind", ["npz", "arrow"])
+def test_commands_of_one_file_that_has_all(page: Page, arrays: Arrays, files: Path, kind: str) -> None:
+    rows = len(arrays.logits)
+    weight, camera, ids = np.linspace(0.5, 2, rows), np.arange(rows) % 3, np.arange(rows)[::-1]
+    if kind == "npz":
+        given: dict[str, NDArray[Any]] = {
+            "logits": arrays.logits,
+            "targets": arrays.targets,
+            "baseline": arrays.better,
+        }
+        given |= {"weight": weight[:, None], "groups": camera, "ids": ids}
+        np.savez(files / "all.npz", allow_pickle=False, **given)
+    else:
+        columns: dict[str, Any] = {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+            for name, values in (("logits", arrays.logits), ("targets", arrays.targets))
+        }
+        table = pa.table({**columns, "weight": weight, "group.camera": camera, "ids": ids})
+        with pa.ipc.new_stream(str(files / "all.arrow"), table.schema) as sink:
+            sink.write_table(table)
+    _choose(page, files / f"all.{kind}")
+    shown, _ = _run(page)
+    assert shown["totals"]["weighted"]
+    assert "groups" in shown
+    for command, report in _run_all(page, files).items():
+        assert _sections(report, "groups") == _sections(shown, "groups"), command
+        assert report["groups"]["sum_terms"] == shown["groups"]["sum_terms"], command
+
+
+def test_commands_take_the_key_from_the_environment(
+    visit: Visit, team_server: TeamServer, arrays: Arrays, files: Path, watch: Watch
+) -> None:
+    watch.allow("status of 401")
+    page = visit(f"{team_server.url}/ui")
+    page.get_by_label("Key", exact=True).fill(team_server.vision)
+    page.get_by_role("button", name="Use this key").click()
+    for name, array in (("logits", arrays.logits), ("targets", arrays.targets)):
+        np.save(files / f"{name}.npy", array)
+    np.savez(files / "both.npz", logits=arrays.logits, targets=arrays.targets)
+    _choose(page, files / "logits.npy", files / "targets.npy")
+    shown, _ = _run(page)
+    for text in _commands(page).values():
+        assert team_server.vision not in text
+    for command, report in _run_all(page, files, LOSSD_API_KEY=team_server.vision).items():
+        assert _sections(report) == _sections(shown), command
+    page.get_by_role("button", name="Remove logits.npy", exact=True).click()
+    page.get_by_role("button", name="Remove targets.npy").click()
+    _choose(page, files / "both.npz")
+    (files / "command.py").write_text(_commands(page)["Python"])
+    _shell("python command.py", files, LOSSD_API_KEY=team_server.vision)
+    assert Report.load(files / "report.json").mean == _mean(shown)
+
+
+def test_a_command_is_copied(page: Page, arrays: Arrays) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    text = _commands(page)["curl"]
+    page.get_by_role("button", name="Copy curl").click()
+    expect(page.get_by_role("button", name="Copy curl")).to_have_text("Copied")
+    assert page.evaluate("() => navigator.clipboard.readText()") == text
