@@ -27,6 +27,7 @@ def refuse_misshapen(document: Json) -> None:
     if not isinstance(document.get("totals"), Mapping):
         raise BadField((), "it has no totals")
     _Shapes(document).check()
+    _check_calibration(document.get("calibration"))
     _check_run(document)
     refuse_other_names(document)
 
@@ -166,6 +167,21 @@ def _is_entry(entry: Mapping[str, Json], ids: Json, *, is_element: bool) -> bool
         return _is_place(entry.get("index")) if is_element else _is_count(entry.get("index"))
     positioned = not is_element or _are_counts(entry.get("position"))
     return _is_id(ids, entry.get("id")) and positioned
+
+
+def _check_calibration(calibration: Json) -> None:
+    """Check that no bin has more positives than elements, and that bins have probabilities."""
+    if calibration is None:
+        return
+    if calibration["bins"] != "exact" and "probability_terms" not in calibration:
+        raise BadField(("calibration",), "it has no calibration.probability_terms")
+    for path in (("calibration",), ("calibration", "classes")):
+        part = calibration if len(path) == 1 else calibration.get("classes")
+        if part is None:
+            continue
+        positives = np.asarray(part["positives_terms"], dtype=np.float64).sum(axis=0)
+        if not ((positives >= 0) & (positives <= np.asarray(part["count"]))).all():
+            raise BadField((*path, "positives_terms"), "positives must be from 0 to the count of their bin")
 
 
 def _check_run(document: Mapping[str, Json]) -> None:

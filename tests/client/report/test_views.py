@@ -356,6 +356,8 @@ def test_what_is_no_json_is_told_apart(text: bytes) -> None:
         ("histogram/rows/bins", [1 << 16], "histogram/rows/bins"),
         ("calibration/bins", 10**9, "calibration/bins"),
         ("calibration/count", [1], "calibration/count"),
+        ("calibration/positives_terms", [[1e30] * 64], "calibration/positives_terms"),
+        ("calibration/classes/positives_terms", [[[-1.0] * 64] * 4], "calibration/classes/positives_terms"),
         ("sweep/gamma", [], "sweep/gamma"),
         ("sweep/gamma", ["1"], "sweep/gamma"),
         ("run", [], "run"),

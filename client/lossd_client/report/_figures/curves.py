@@ -145,7 +145,7 @@ _SUMMED: Final = 64  # what follows is approximated, to 1e-15
 def _one_by_one(true: float, false: float, more: int) -> float:
     """Return the sum of precisions at `more` positives one after another: (true + i) / (true + false + i)."""
     first = true + false
-    direct = more if more <= 4 * _SUMMED else max(0, _SUMMED - int(first))
+    direct = more if more <= 4 * _SUMMED else max(0, _SUMMED - max(0, int(first)))
     summed = math.fsum((true + i) / (first + i) for i in range(1, direct + 1))
     if direct == more:
         return summed
