@@ -310,4 +310,4 @@ clean: ## Remove what checks and builds leave behind
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client, the browser, the documentation and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT) $(BROWSER) $(DOCS)
+	rm -rf $(VENV) .bench .demo $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT) $(BROWSER) $(DOCS)
