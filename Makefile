@@ -208,8 +208,8 @@ fiftyone: $(FIFTYONE)/.packages trackers ## The same, and the example for FiftyO
 reference: $(READY) ## Write the reference tables of docs/ from the code
 	$(BIN)/python -m scripts.reference_tables
 
-pictures: $(READY) ## Draw the pictures of the pages in docs/
-	$(BIN)/python -m scripts.report_page
+pictures: $(READY) ## Draw the pictures of the pages in docs/; the photographs too after make browser
+	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m scripts.report_page
 
 version: $(READY) ## Write VERSION=1.2.3 wherever the version is named, and date its changes in CHANGELOG.md
 	$(BIN)/python -m scripts.release version '$(VERSION)'
@@ -310,4 +310,4 @@ clean: ## Remove what checks and builds leave behind
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove .venv and the environments of the charts, the engines, the generators, the trackers, the TypeScript client, the browser, the documentation and the peers too
-	rm -rf $(VENV) .bench $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT) $(BROWSER) $(DOCS)
+	rm -rf $(VENV) .bench .demo $(CHARTS) $(ENGINES) $(GENERATORS) $(TRACKERS) $(TYPESCRIPT) $(BROWSER) $(DOCS)

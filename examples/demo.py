@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +36,8 @@ from lossd_client import LossClient, LossdError, LossResult, Report
 
 GAMMA, ALPHA = 2.0, 0.25
 TOLERANCE = 1e-9
+REPORT = Path(".demo/report.json")
+"""What the page opens with."""
 
 ElementLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,6 +51,7 @@ class HeldOut:
     accuracy: float
 
 
+@cache
 def train(part: float = 1.0) -> HeldOut:
     """Train a small network on ten handwritten digits, with one yes-or-no question for each digit.
 
@@ -286,7 +291,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)  # stop the server then too
     console = Console(width=100, highlight=False)
     try:
-        with LocalServer(Path(sys.executable).with_name("lossd")) as server:
+        settings = {"ui_report": REPORT.absolute()}
+        with LocalServer(Path(sys.executable).with_name("lossd"), settings=settings) as server:
             console.print(f"Server ready at {server.url}. Training on scikit-learn's digits...")
             held_out = train()
             count = len(held_out.logits)
@@ -298,6 +304,9 @@ def main() -> int:
                 agrees = show_report(console, client, held_out) and agrees
                 agrees = show_gate(console, server.url, held_out) and agrees
                 agrees = score_files(console, server.url, held_out) and agrees
+                save_for_page(client, held_out)
+            if agrees:
+                show_page(console, server.url)
     except (LossdError, RuntimeError, TimeoutError) as error:
         console.print("[red]The demo failed:[/red]")
         console.print(str(error), markup=False, soft_wrap=True)
@@ -305,11 +314,45 @@ def main() -> int:
     if not agrees:
         console.print(f"[red]The server's losses are off: see above (float64's, to {TOLERANCE:g}).[/red]")
         return 1
-    console.print(
-        "\nRead on: README.md, and docs/ for the API, the numerics and operating.\n"
-        "To try requests in a browser: `make serve`, then http://127.0.0.1:8000/docs."
-    )
+    console.print("\nRead on: README.md, and docs/ for the API, the numerics and operating.")
     return 0
+
+
+def save_for_page(client: LossClient, held_out: HeldOut) -> None:
+    """Save the report that the page opens with: of two models, by digit, in groups of a hundred images."""
+    logits, targets = held_out.logits, held_out.targets
+    ids = np.arange(len(logits))
+    report = client.report(
+        "focal",
+        logits,
+        targets,
+        gamma=GAMMA,
+        alpha=ALPHA,
+        ids=ids,
+        groups=ids // 100,
+        baseline=train(0.5).logits,
+        top=20,
+        sweep={"gamma": [0, 0.5, 1, GAMMA, 3, 5]},
+    )
+    named = report.with_class_names(f"digit {digit}" for digit in range(logits.shape[1]))
+    REPORT.parent.mkdir(exist_ok=True)
+    named.save(REPORT)
+
+
+def show_page(console: Console, url: str) -> None:
+    """Say how to see the report in a browser; at a terminal, keep the server up until Ctrl-C."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        console.print(
+            f'\nTo see this run in a browser: `make serve ARGS="--ui-report {REPORT}"`, then '
+            "http://127.0.0.1:8000/ui",
+            soft_wrap=True,
+        )
+        return
+    console.print(f"\nOpen {url}/ui to see this run in a browser; Ctrl-C ends.", soft_wrap=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        console.print()
 
 
 def _leave(number: int, frame: object) -> NoReturn:

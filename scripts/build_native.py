@@ -1,6 +1,7 @@
 """Compile the CPU kernel, once for each vector width, into one library beside its binding.
 
 The build backend calls this for wheels and editable installs, and ``make install`` when a source has changed.
+A wheel also gets the TypeScript client's modules, which the server's page loads: the sources have a link.
 $CC names the compiler (default cc). Without a compiler the install still works, and torch computes instead.
 """
 
@@ -23,6 +24,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NATIVE = Path("service/lossd/core/native")
 NAME = "_kernel.so"
+MODULES = Path("clients/typescript/src")
 # Fused multiply-adds would give other bits. errno and traps would prevent vectorised sqrt and comparisons.
 FLAGS = (
     *("-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -126,7 +128,10 @@ def _run(command: Sequence[str]) -> str:
 
 
 class NativeBuildHook(BuildHookInterface[BuilderConfig]):
-    """Build hook that adds the library to a wheel, or to the source tree for an editable install."""
+    """Build hook that adds the library and the page's modules to a wheel.
+
+    For an editable install it adds the library to the source tree.
+    """
 
     _scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -136,6 +141,7 @@ class NativeBuildHook(BuildHookInterface[BuilderConfig]):
         if version == "editable":
             build_in_place(native)
             return
+        build_data["force_include"][str(Path(self.root) / MODULES)] = "lossd/ui/client"
         self._scratch = tempfile.TemporaryDirectory(prefix="lossd-wheel-")
         library = Path(self._scratch.name, NAME)
         try:

@@ -8,15 +8,19 @@ which gates a model in it.
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import os
+import posixpath
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import numpy as np
 from rich.console import Console
@@ -40,6 +44,10 @@ LOGITS = [[2.0, -1.5, 0.0], [0.25, -15.0, 40.0]]
 TARGETS = [[1.0, 0.0, 0.5], [0.75, 0.0, 1.0]]
 GAMMA, ALPHA = 2.0, 0.25
 TOLERANCE = 1e-13
+
+OK = 200
+LINK = re.compile(r"""\b(?:href|src)\s*=\s*["'](ui/[^"']*)["']""")
+IMPORT = re.compile(r"""^(?:import|export)\b[^;'"]*?from\s*["']([^"']+)["']""", re.MULTILINE)
 
 USE_CLIENT = f"""
 import json, sys
@@ -174,8 +182,46 @@ def check_scoring(sandbox: Sandbox, server: Path, client: Path) -> None:
             raise CheckError(f"the server of the wheel computes with {answer['kernel']}, not native")
         score += ["--loss", "focal", "--gamma", str(GAMMA)]
         compare("lossd score --loss focal", json.loads(sandbox.run(score).stdout)["loss"], expected("focal"))
+        check_page(running.url)
         if (code := running.stop()) != 0:
             raise CheckError(f"the server ended with {code} on SIGTERM:\n{running.log()}")
+
+
+def check_page(url: str) -> None:
+    """Check that a server answers with its page, with all modules that the page loads, and with a view."""
+    links, seen = ["ui"], set[str]()
+    while links:
+        if (link := links.pop()) in seen:
+            continue
+        seen.add(link)
+        status, text = ask(f"{url}/{link}")
+        if status != OK:
+            raise CheckError(f"the page's {link} is answered with {status}:\n{text[:1000]}")
+        found, folder = (LINK if link == "ui" else IMPORT).findall(text), posixpath.dirname(link)
+        links += [posixpath.normpath(posixpath.join(folder, one)) for one in found]
+    if missing := {"ui/main.js", "ui/client/index.js", "ui/report.css"} - seen:
+        raise CheckError(f"the page does not load {sorted(missing)}, only {sorted(seen)}")
+    scored = {"logits": LOGITS, "targets": TARGETS, "report": "all"}
+    report = json.loads(ask(f"{url}/bce", scored)[1])["report"]
+    status, text = ask(f"{url}/ui/view", {"reports": [{"name": "A", "document": report}]})
+    if status != OK or f"{expected('bce'):.6f}"[:-1] not in text:
+        raise CheckError(f"a view is answered with {status}:\n{text[:1000]}")
+
+
+def ask(url: str, document: object = None) -> tuple[int, str]:
+    """Return the status and the text of an answer to a GET, or to a POST of a document."""
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.netloc, timeout=COMMAND_SECONDS)
+    try:
+        if document is None:
+            connection.request("GET", where.path)
+        else:
+            headers = {"content-type": "application/json"}
+            connection.request("POST", where.path, json.dumps(document), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 def check_gate(sandbox: Sandbox, wheel: Path, scratch: Path) -> None:

@@ -10,15 +10,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, redirect_stdout
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Final
 
 from examples.local_server import LocalServer, free_port
 from lossd_client.report._drawing.style import style
+from scripts.photographs import PHOTOGRAPHS, photograph
 from scripts.terminal import Terminal
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+LESSONS: Final = ROOT / "docs/tutorials"
 REPORTS: Final = ROOT / "docs/how-to/reports.md"
 # For each page the files, the pages by `--html` that the pictures are in, and their titles.
 PICTURES: Final = {
@@ -28,10 +31,12 @@ PICTURES: Final = {
         ("gammas.svg", "sweep.html", "Mean loss by gamma"),
         ("precision-recall.svg", "sweep.html", "Precision and recall"),
     ),
+    LESSONS / "score-my-first-arrays.md": (("classes.svg", "report.html", "Mean loss by class"),),
+    LESSONS / "find-mislabelled-rows.md": (("labels.svg", "before.html", "Losses of rows"),),
 }
 _GREY: Final = "#777"  # readable on white and on black
 _BLOCK: Final = re.compile(r"^```(python|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_PORT: Final = re.compile(r"\b800\d\b")
+_PORT: Final = re.compile(r"((?:127\.0\.0\.1|localhost):|--port )(800\d)\b")
 _FILE: Final = re.compile(r"# (\w+\.py)\n")
 _EXPECTED: Final = re.compile(r"^(?:.*\)  )?# (.+)$", re.MULTILINE)
 
@@ -61,8 +66,8 @@ def run(url: str, folder: Path, page: Path) -> Iterator[tuple[str, str]]:
 
 def _at_own_ports(text: str, url: str) -> str:
     """Return a page's text with the server's port for 8000, and a free one for each other of 8001 to 8009."""
-    ports = {port: str(free_port()) for port in set(_PORT.findall(text))} | {"8000": url.rpartition(":")[2]}
-    return _PORT.sub(lambda found: ports[found[0]], text)
+    ports = {port: str(free_port()) for _, port in _PORT.findall(text)} | {"8000": url.rpartition(":")[2]}
+    return _PORT.sub(lambda found: found[1] + ports[found[2]], text)
 
 
 def _session(terminal: Terminal, block: str) -> Iterator[tuple[str, str]]:
@@ -97,14 +102,17 @@ def picture(page: str, title: str) -> str:
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Write the pictures; the photographs of the server's page too, where there is a browser."""
     with LocalServer(Path(sys.executable).with_name("lossd")) as server:
-        for page in PICTURES:
+        for page in PICTURES.keys() | {LESSONS / f"{lesson}.md" for lesson in PHOTOGRAPHS}:
             with tempfile.TemporaryDirectory() as folder:
                 for _ in run(server.url, Path(folder), page):
                     pass
-                for file, drawn in pictures(Path(folder), page).items():
-                    (page.parent / "pictures" / file).write_text(drawn)
+                if page in PICTURES:
+                    for file, drawn in pictures(Path(folder), page).items():
+                        (page.parent / "pictures" / file).write_text(drawn)
+                if find_spec("playwright"):
+                    photograph(page, server.url, Path(folder))
 
 
 if __name__ == "__main__":

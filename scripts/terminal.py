@@ -12,7 +12,7 @@ from threading import Timer
 from types import TracebackType
 from typing import Final, Self
 
-_SECONDS: Final = 60.0
+_SECONDS: Final = 100.0
 _STOP_SECONDS: Final = 10.0
 
 
@@ -61,7 +61,7 @@ class Terminal:
         """Run a command, and return its standard output.
 
         Raises:
-            subprocess.CalledProcessError: It failed, or took longer than a minute.
+            subprocess.CalledProcessError: It failed, or took longer than 100 s.
         """
         shell = self._shell
         if shell.stdin is None or shell.stdout is None:

@@ -43,7 +43,7 @@ def _choose(page: Page, *paths: Path) -> None:
 
 
 def _place(page: Page, name: str) -> str:
-    return page.get_by_label(f"What {name} is", exact=True).input_value()
+    return str(page.get_by_label(f"What {name} is", exact=True).input_value())
 
 
 def _run(page: Page, loss: str = "bce") -> tuple[dict[str, Any], Response]:

@@ -86,7 +86,8 @@ def _section(page: Page, name: str) -> Locator:
 
 
 def _names(table: Locator) -> list[str]:
-    return table.locator("tbody tr:visible th").all_inner_texts()
+    names: list[str] = table.locator("tbody tr:visible th").all_inner_texts()
+    return names
 
 
 def test_a_run_is_shown_from_its_heading_on(page: Page, client: LossClient, arrays: Arrays, add: Add) -> None:

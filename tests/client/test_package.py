@@ -56,7 +56,7 @@ PUBLIC = {
     "progress": {"Progress", "progress_bar"},
     "rate_limit": {"Rate", "RateLimit"},
     "raw_response": {"Headers", "RawResponse"},
-    "report": {"Report", "ReportMerger"},
+    "report": {"MissingSectionError", "Report", "ReportMerger"},
     "result": {"LossResult"},
     "retry": {"Retry"},
     "testing": {"AsyncFakeTransport", "FakeTransport"},

@@ -131,6 +131,7 @@ def test_the_build_context_holds_what_the_build_reads() -> None:
         "LICENSE",
         "service",
         "client",
+        "clients/typescript/src",
     }
     assert {"scripts/*.sh", "scripts/build_native.py"} <= kept
     assert "**/*.so" in lines, "nothing that was compiled elsewhere"
