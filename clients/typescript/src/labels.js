@@ -24,15 +24,15 @@ export function groupLabels(groups) {
     return sideBySide(rows[0]?.map((_, place) => rows.map((row) => row[place])) ?? [], []);
   }
   if (isTensor(groups)) return idLabels(/** @type {Column} */ (groups), "groups");
-  for (const name of Object.keys(groups)) {
+  const byName = groups instanceof Map ? groups : new Map(Object.entries(groups));
+  for (const name of byName.keys()) {
     if (name === "" || name.includes(",")) {
       throw new TypeError(`groups: a name is text without commas, and "${name}" is not`);
     }
   }
-  const columns = Object.values(/** @type {Record<string, ArrayLike<any>>} */ (groups));
   return sideBySide(
-    columns.map((column) => Array.from(column)),
-    Object.keys(groups),
+    [...byName.values()].map((column) => Array.from(column)),
+    [...byName.keys()],
   );
 }
 

@@ -37,11 +37,12 @@ export type TensorLike = TypedArray | Tensor | Nested<number | boolean | null> |
 /** An integer or a string for each row. */
 export type Column = readonly (number | bigint)[] | readonly string[] | TypedArray | Tensor | Blob;
 
-/** The group of each row, or several of them: [N, G], or columns by name. */
+/** The group of each row, or several of them: [N, G], or columns by name; a map may have any names, an object not "shape". */
 export type Groups =
   | Column
   | readonly (readonly (number | bigint | string)[])[]
-  | Readonly<Record<string, readonly (number | bigint)[] | readonly string[] | TypedArray>>;
+  | Readonly<Record<string, readonly (number | bigint)[] | readonly string[] | TypedArray>>
+  | ReadonlyMap<string, readonly (number | bigint)[] | readonly string[] | TypedArray>;
 
 // ---- Requests
 

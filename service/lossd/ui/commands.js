@@ -26,7 +26,7 @@ export function commandsElement() {
   const root = element("details", { class: "commands", id: "commands" }, [
     element("summary", {}, ["Copy this as curl, Python or lossd report"]),
     element("p", { class: "note" }, [
-      "Run it in the folder of the files. Python and the command need the package lossd-client.",
+      "Run it in the folder of the files. Python and the command need the package lossd: pip install path/to/lossd",
     ]),
     ...blocks.map(({ block }) => block),
   ]);
@@ -35,9 +35,24 @@ export function commandsElement() {
     /** @param {Asked | null} asked */
     show(asked) {
       root.hidden = asked === null;
-      if (asked !== null) for (const { text, code } of blocks) code.textContent = text(asked);
+      if (asked === null) return;
+      const names = asked.items.flatMap(({ found, label }) => [found.file.name, label]);
+      for (const { text, code } of blocks) code.replaceChildren(...isolated(text(asked), names));
     },
   };
+}
+
+/**
+ * A text with each of the names in it kept apart: one that is written from right to left does not move what is around.
+ * @param {string} text
+ * @param {readonly string[]} names
+ */
+function isolated(text, names) {
+  const longestFirst = [...new Set(names)].filter(Boolean).sort((one, other) => other.length - one.length);
+  const patterns = longestFirst.map((name) => name.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  if (patterns.length === 0) return [text];
+  const parts = text.split(new RegExp(`(${patterns.join("|")})`));
+  return parts.map((part, place) => (place % 2 ? element("bdi", {}, [part]) : part));
 }
 
 /**

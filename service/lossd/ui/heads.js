@@ -13,6 +13,9 @@ const KINDS = /** @type {Record<string, string>} */ ({
   c: "complex",
 });
 const MOST_HEADER = 1 << 16;
+const MOST_MEMBERS = 10_000;
+const MOST_NAME = 1 << 10; // bytes
+const MOST_NAMES = 1 << 20; // bytes of all
 
 /**
  * The array of a .npy file.
@@ -30,10 +33,9 @@ export async function npyHead(file) {
   const sizes = /['"]shape['"]\s*:\s*\(([^)]*)\)/.exec(text)?.[1];
   if (sizes === undefined) throw new Error("its header names no shape");
   const descr = /['"]descr['"]\s*:\s*['"]([^'"]*)['"]/.exec(text)?.[1] ?? "[";
-  const shape = sizes
-    .split(",")
-    .filter((size) => size.trim())
-    .map(Number);
+  const lengths = sizes.split(",").filter((size) => size.trim());
+  const shape = lengths.map((size) => Number(/^\s*(\d+)L?\s*$/.exec(size)?.[1])); // L: as Python 2 wrote it
+  if (!shape.every(Number.isSafeInteger)) throw new Error("its header's shape is not of whole numbers");
   return { dtype: dtypeOf(descr), shape, dataStart, isLittle: !descr.startsWith(">") };
 }
 
@@ -101,6 +103,7 @@ export async function zipMembers(file) {
   /** @type {Member[]} */
   const members = [];
   for (let place = 0; place + 46 <= view.byteLength;) {
+    if (members.length === MOST_MEMBERS) throw new Error(`it has more than ${MOST_MEMBERS} members`);
     const [method, packed, nameSize] = [
       view.getUint16(place + 10, true),
       view.getUint32(place + 20, true),
@@ -165,9 +168,14 @@ export async function arrowColumns(file) {
   const follow = (place) => place + view.getUint32(place, true);
   const schema = follow(at(follow(0), 2)); // Message.header
   const fields = follow(at(schema, 1)); // Schema.fields
-  return Array.from({ length: view.getUint32(fields, true) }, (_, index) => {
+  const count = view.getUint32(fields, true);
+  if (count > MOST_MEMBERS) throw new Error(`it has ${count} columns, and at most ${MOST_MEMBERS} are read`);
+  let left = MOST_NAMES; // columns may share a name's bytes
+  return Array.from({ length: count }, (_, index) => {
     const name = follow(at(follow(fields + 4 + 4 * index), 0)); // Field.name
-    const bytes = view.buffer.slice(name + 4, name + 4 + view.getUint32(name, true));
-    return { name: text.decode(bytes), head: null };
+    const size = view.getUint32(name, true);
+    left -= size;
+    if (size > MOST_NAME || left < 0) throw new Error("its columns' names are too long");
+    return { name: text.decode(view.buffer.slice(name + 4, name + 4 + size)), head: null };
   });
 }

@@ -17,9 +17,14 @@ export function askForKey(complaint) {
       required: "",
       "aria-describedby": "key-note",
     });
+    const problem = element("div");
+    /** @param {string} text */
+    const complain = (text) =>
+      problem.replaceChildren(element("p", { class: "problem", role: "alert" }, [text]));
+    if (complaint) complain(complaint);
     const form = element("form", {}, [
       element("h2", { id: "key-title" }, ["API key"]),
-      ...(complaint ? [element("p", { class: "problem", role: "alert" }, [complaint])] : []),
+      problem,
       element("p", { id: "key-note" }, [
         "This server asks for a key. Who runs it gives one to each team. It stays in the memory of this page: closing or reloading the page forgets it.",
       ]),
@@ -32,7 +37,10 @@ export function askForKey(complaint) {
     const dialog = element("dialog", { "aria-labelledby": "key-title" }, [form]);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      dialog.close(input.value.trim());
+      const given = input.value.replace(/[\s\p{Cc}\p{Cf}]/gu, ""); // what is not seen comes along with copied text
+      if (/^[\x21-\x7e]+$/.test(given)) return dialog.close(given);
+      complain("This is no key: it has characters that no key has. Copy the key alone.");
+      input.focus();
     });
     form.querySelector("#key-cancel")?.addEventListener("click", () => dialog.close(""));
     dialog.addEventListener("cancel", () => (dialog.returnValue = ""));

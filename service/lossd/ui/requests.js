@@ -1,6 +1,7 @@
 // The request of a report: what was chosen in the form, as the client takes it.
 
 import { readIntegers } from "./heads.js";
+import { shown } from "./quoting.js";
 import { session } from "./session.js";
 
 /** @import { Groups, Report, ReportRequest } from "./client/index.js" */
@@ -31,20 +32,22 @@ import { session } from "./session.js";
 export async function filesOf(items) {
   /** @type {Record<string, unknown>} */
   const files = {};
-  /** @type {Record<string, readonly string[] | BigInt64Array>} */
-  const columns = {};
+  /** By what people call them, which may be a name that objects have. @type {Map<string, readonly string[] | BigInt64Array>} */
+  const columns = new Map();
   let classNames = null;
   for (const { found, place, label } of items) {
     const value = found.kind === "lines" ? found.lines : found.file;
     if (found.kind === "npz" || found.kind === "arrow") files[found.kind] = found.file;
     else if (place === "classes" && found.kind === "lines") classNames = found.lines;
     else if (place !== "groups") files[place] = value;
-    else if (found.kind === "lines") columns[label] = found.lines;
+    else if (columns.has(label))
+      throw new Error(`Two files of groups are called ${shown(label)}. Call one of them otherwise, beside its name.`);
+    else if (found.kind === "lines") columns.set(label, found.lines);
     else if (found.kind === "npy" && found.head.shape.length === 1)
-      columns[label] = await readIntegers(found.file);
+      columns.set(label, await readIntegers(found.file));
     else files["groups"] = value; // several columns in one file
   }
-  if (Object.keys(columns).length > 0) files["groups"] = columns;
+  if (columns.size > 0) files["groups"] = columns;
   return { files: /** @type {Files} */ (files), classNames };
 }
 

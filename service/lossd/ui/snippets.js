@@ -2,6 +2,7 @@
 // page's numbers; what a command cannot say is said in a comment.
 
 import { encode, encodeReport } from "./client/request.js";
+import { isUnsafe, pathOf, pythonText as quoted, shellWord as shell, shown } from "./quoting.js";
 
 /** @import { Item, Place } from "./places.js" */
 /**
@@ -35,14 +36,25 @@ function at(items, place) {
   return items.filter((item) => item.place === place);
 }
 
-/** @param {string} text */
-function shell(text) {
-  return /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+/** @param {Item} item */
+function path({ found }) {
+  return pathOf(found.file.name);
 }
 
-/** A file's name, which no program takes for an option. @param {Item} item */
-function path({ found }) {
-  return found.file.name.startsWith("-") ? `./${found.file.name}` : found.file.name;
+/**
+ * Why no shell's command is made of files, as a comment: a name that a terminal may take for a command; empty if none is.
+ * @param {readonly Item[]} items
+ */
+function unsafeNote(items) {
+  const names = items.flatMap((item) => [
+    item.found.file.name,
+    ...(item.place === "groups" ? [item.label] : []),
+    ...membersOf(item),
+  ]);
+  const unsafe = names.find(isUnsafe);
+  if (unsafe === undefined) return "";
+  // Some shells read a comment that is pasted as a command: what is quoted does nothing there either.
+  return `# The name ${shell(shown(unsafe))} has characters that a terminal may take for commands: use another name, or Python.`;
 }
 
 /** @param {Asked} asked */
@@ -64,6 +76,8 @@ function addressOf({ loss, params, items, address }) {
  */
 export function curlText(asked) {
   const { items, hasKey } = asked;
+  const unsafe = unsafeNote(items);
+  if (unsafe) return unsafe;
   const whole = wholeOf(items);
   const groups = at(items, "groups");
   const isSplit = groups.length > 1 || groups.some(({ found }) => found.kind === "lines");
@@ -86,7 +100,7 @@ export function curlText(asked) {
   ];
   const note = left.length
     ? [
-        `# curl sends no text and one file of groups: this leaves out ${left.map(path).join(", ")}. All other figures are the same.`,
+        `# curl sends no text and one file of groups: this leaves out ${left.map((item) => shell(path(item))).join(", ")}. All other figures are the same.`,
       ]
     : [];
   return [...note, `curl ${words.join(" \\\n  ")}`].join("\n");
@@ -98,7 +112,7 @@ export function curlText(asked) {
  */
 export function pythonText(asked) {
   if (wholeOf(asked.items)) return pythonBody(asked);
-  if (!KNOWN.includes(asked.loss)) return `# lossd_client has no method for ${asked.loss}. Use curl.`;
+  if (!KNOWN.includes(asked.loss)) return `# lossd_client has no method for ${shown(asked.loss)}. Use curl.`;
   const { loss, params, items, address } = asked;
   /** @param {Item} item */
   const read = (item) =>
@@ -170,7 +184,7 @@ function python(value) {
       .map(([name, each]) => `${python(name)}: ${python(each)}`)
       .join(", ")}}`;
   }
-  return JSON.stringify(value);
+  return typeof value === "string" ? quoted(value) : JSON.stringify(value);
 }
 
 /**
@@ -180,6 +194,8 @@ function python(value) {
 export function commandText(asked) {
   const { loss, params, items, address } = asked;
   if (!KNOWN.includes(loss)) return `# lossd report has ${KNOWN.join(" and ")} alone. Use curl.`;
+  const unsafe = unsafeNote(items);
+  if (unsafe) return unsafe;
   const reason = cannotCommand(items);
   if (reason) return `# ${reason} Use curl or Python.`;
   /** @type {string[]} */
@@ -187,9 +203,10 @@ export function commandText(asked) {
   /** A file of one value a row. @param {Item} item @param {string} header */
   const column = (item, header) => {
     if (item.found.kind === "npy") return path(item);
-    const table = `${header}.lossd.csv`;
+    const table = pathOf(`${header.replaceAll("/", "-")}.lossd.csv`);
+    const quotedHeader = shell(`"${header.replaceAll('"', '""')}"`);
     before.push(
-      `{ echo ${shell(header)}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } > ${shell(table)}`,
+      `{ printf '%s\\n' ${quotedHeader}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } > ${shell(table)}`,
     );
     return table;
   };
@@ -218,7 +235,7 @@ function cannotCommand(items) {
   const table = at(items, "groups").find(
     ({ found }) => found.kind === "npy" && found.head.shape.length === 2,
   );
-  return table ? `lossd report takes one column of groups a file, and ${path(table)} has several.` : "";
+  return table ? `lossd report takes one column of groups a file, and ${shell(path(table))} has several.` : "";
 }
 
 /** @param {Item} whole */
