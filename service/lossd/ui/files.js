@@ -155,7 +155,7 @@ async function zipFile(file) {
   return {
     file,
     kind: "npz",
-    members: members.map(({ name, head }) => ({ name: name.replace(/\.npy$/, ""), head })),
+    members: members.map((member) => ({ ...member, name: member.name.replace(/\.npy$/, "") })),
   };
 }
 

@@ -67,8 +67,8 @@ export class RunList {
       element("span", { class: "runs-mean" }, [`mean ${Number(meanOf(run.document).toPrecision(6))}`]),
       element("span", { class: "note runs-params" }, [[loss, ...shownParams(params)].join(", ")]),
       element("span", { class: "runs-actions" }, [
-        button("Rename", () => this.#rename(run, item), { class: "quiet", "aria-label": `Rename ${run.name}` }),
-        button("Remove", () => this.#remove(run, item), { class: "quiet", "aria-label": `Remove ${run.name}` }),
+        button("Rename", () => this.#rename(run, item), { class: "quiet", "aria-label": `Rename the run ${run.name}` }),
+        button("Remove", () => this.#remove(run, item), { class: "quiet", "aria-label": `Remove the run ${run.name}` }),
       ]),
     );
   }

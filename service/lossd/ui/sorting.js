@@ -14,7 +14,9 @@ export function makeSortable(root) {
   for (const table of /** @type {NodeListOf<HTMLTableElement>} */ (root.querySelectorAll("table.lossd-sortable"))) {
     if (table.tBodies.length === 0 || table.querySelector("thead button")) continue;
     addHeaders(table);
-    if (rowsOf(table).length > FILTERED) addFilter(table);
+    if (rowsOf(table).length <= FILTERED) continue;
+    table.closest(".lossd-scroll")?.classList.add("long");
+    addFilter(table);
   }
 }
 
