@@ -2,7 +2,15 @@
 
 import { button, element, sizeText } from "./elements.js";
 import { recognise } from "./files.js";
-import { isOfSecondModel, PLACE_TEXT, placeByName, placeByType, PLACES_OF, shapeText, stem } from "./places.js";
+import {
+  isOfSecondModel,
+  PLACE_TEXT,
+  placeByName,
+  placeByType,
+  PLACES_OF,
+  shapeText,
+  stem,
+} from "./places.js";
 
 /** @import { Found } from "./files.js" */
 /** @import { Item, Place } from "./places.js" */
@@ -73,8 +81,8 @@ export class FileList {
   }
 
   /**
-   * Take outputs of the inputs' shape, whose place is taken or not known, as another model's: after a run they are
-   * what is scored next, before it what is compared with.
+   * Take outputs of the inputs' shape, whose place is taken or not known, as another model's: after a run
+   * they are what is scored next, before it what is compared with.
    * @param {Row} row
    */
   #takeSecondModel({ item }) {
@@ -96,12 +104,18 @@ export class FileList {
   /** @param {Item} item @param {readonly Row[]} former */
   #sayReplaced(item, former) {
     const names = former.map((row) => nameOf(row.item)).join(", ");
-    const inputs = former.find((row) => isOfSecondModel({ ...item, place: "" }, row.item, [row.item, ...this.items]));
+    const inputs = former.find((row) =>
+      isOfSecondModel({ ...item, place: "" }, row.item, [row.item, ...this.items]),
+    );
     const instead = inputs && !this.items.some(({ place }) => place === "baseline");
     this.#say(
       `${nameOf(item)} takes the place of ${names}, whose run stays in the list of runs, to compare with.`,
       ...(instead
-        ? [button(`Score ${nameOf(inputs.item)} against it instead`, () => this.#swap(item, "baseline", null, inputs))]
+        ? [
+            button(`Score ${nameOf(inputs.item)} against it instead`, () =>
+              this.#swap(item, "baseline", null, inputs),
+            ),
+          ]
         : []),
     );
   }

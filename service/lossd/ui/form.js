@@ -100,7 +100,8 @@ class Form {
     return element("div", { class: "drop" }, [
       element("h2", {}, ["Drop your model's outputs and the targets here"]),
       element("p", { id: "drop-note" }, [
-        "See which classes and rows make the loss. Drop two .npy files, one .npz, an Arrow stream, or a saved report.",
+        "See which classes and rows make the loss. Drop two .npy files, one .npz, an Arrow stream, or a " +
+          "saved report.",
       ]),
       element("div", { class: "row" }, [
         element("label", { for: "choose", class: "choose" }, ["Choose files"]),
@@ -108,7 +109,8 @@ class Form {
         button("Try an example", () => this.#tryExample(), { id: "example" }),
       ]),
       element("p", { class: "note" }, [
-        "If you have them, also: another model's outputs to compare with, and names of classes, rows and groups in text files, one a line. Files go to this server, which does not keep them.",
+        "If you have them, also: another model's outputs to compare with, and names of classes, rows and " +
+          "groups in text files, one a line. Files go to this server, which does not keep them.",
       ]),
     ]);
   }
@@ -260,8 +262,9 @@ function nameOf(items) {
 function keylessElement() {
   return element("div", { class: "keyless", role: "status" }, [
     element("p", {}, [
-      "Without a key you can look around, and see what files hold; they stay on this machine. To score them, and to " +
-        "draw a saved report, this server asks for a key. Whoever runs it gives one to each team.",
+      "Without a key you can look around, and see what files hold; they stay on this machine. To score " +
+        "them, and to draw a saved report, this server asks for a key. Whoever runs it gives one to each " +
+        "team.",
     ]),
     element("p", {}, [
       "A saved report is a page of its own without any server: ",

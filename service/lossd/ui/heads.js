@@ -3,7 +3,8 @@
 /**
  * @typedef {{ dtype: string, shape: readonly number[] }} ArrayHead
  *
- * One of several arrays in a file; `head` is null where it is not said, and `axes` is how many there are, if that is.
+ * One of several arrays in a file; `head` is null where it is not said, and `axes` is how many there are, if
+ * that is.
  * @typedef {{ name: string, head: ArrayHead | null, axes: number | null }} Member
  */
 

@@ -21,8 +21,8 @@ export function askForKey(complaint) {
       element("h2", { id: "key-title" }, ["This server asks for a key"]),
       ...(complaint ? [element("p", { class: "problem", role: "alert" }, [complaint])] : []),
       element("p", { id: "key-note" }, [
-        "Ask whoever runs the server: each team has its own. The key stays in the memory of this page; closing or ",
-        "reloading the page forgets it. Cancel, and the page says what can be done without one.",
+        "Ask whoever runs the server: each team has its own. The key stays in the memory of this page; " +
+          "closing or reloading the page forgets it. Cancel, and the page says what can be done without one.",
       ]),
       element("p", { class: "row" }, [element("label", { for: "key-text" }, ["Key"]), input]),
       element("p", { class: "row" }, [

@@ -44,7 +44,8 @@ export class LossFields {
     this.#classIdsRow.append(
       element("label", {}, [
         this.#classIds,
-        " The targets are class ids (targets_format=index): integers, with one dimension less than the inputs",
+        " The targets are class ids (targets_format=index): integers, with one dimension less than the " +
+          "inputs",
       ]),
     );
     this.root.append(

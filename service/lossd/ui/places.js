@@ -7,10 +7,11 @@ import { isInteger } from "./heads.js";
 
 /**
  * What a file stands for; "" while nobody has said it.
- * @typedef {"logits" | "probabilities" | "targets" | "weight" | "pos_weight" | "mask" | "groups" | "ids" | "baseline"
- *   | "classes" | ""} Place
+ * @typedef {"logits" | "probabilities" | "targets" | "baseline" | "weight" | "pos_weight" | "mask" | "groups"
+ *   | "ids" | "classes" | ""} Place
  *
- * A file, its place, for groups what they are called, whether its type said the place, and whether it was scored.
+ * A file, its place, for groups what they are called, whether its type said the place, and whether it was
+ * scored.
  * @typedef {{ found: Found, place: Place, label: string, isByType?: boolean, hasRun?: boolean }} Item
  */
 
@@ -68,8 +69,8 @@ export function placeByName({ kind, file }) {
 }
 
 /**
- * The places that types leave to files whose names say nothing: logits are never integers, and of two files one is the
- * targets.
+ * The places that types leave to files whose names say nothing: logits are never integers, and of two files
+ * one is the targets.
  * @param {readonly Item[]} items
  * @returns {[Item, Place][]}
  */
@@ -131,7 +132,8 @@ export function assumed(items) {
   const logits = items.find(({ place }) => place === "logits");
   if (logits === undefined || /logit/i.test(logits.found.file.name)) return "";
   const name = logits.found.file.name;
-  return `${name} is taken as logits, as a model gives them before the sigmoid. If it has probabilities, choose so beside its name.`;
+  const taken = `${name} is taken as logits, as a model gives them before the sigmoid.`;
+  return `${taken} If it has probabilities, choose so beside its name.`;
 }
 
 /** @param {string} name */
@@ -165,8 +167,8 @@ export function headAt(items, ...places) {
 }
 
 /**
- * The sections of a report of all, and the sums of other parameters, which all leaves out; null where shapes are not
- * known.
+ * The sections of a report of all, and the sums of other parameters, which all leaves out; null where shapes
+ * are not known.
  * @param {readonly Item[]} items
  * @param {number} classAxis
  * @returns {readonly string[] | null}
@@ -174,7 +176,8 @@ export function headAt(items, ...places) {
 export function sectionsOf(items, classAxis) {
   const members = items.flatMap(({ found, place }) => {
     if (found.kind === "npz" || found.kind === "arrow") return found.members;
-    return [{ name: place, axes: found.kind === "npy" ? found.head.shape.length : null }];
+    const head = found.kind === "npy" ? found.head : null;
+    return [{ name: place, head, axes: head?.shape.length ?? null }];
   });
   const axes = members.find(({ name }) => name === "logits" || name === "probabilities")?.axes;
   if (!axes) return null;
@@ -266,7 +269,8 @@ function lengthMisfits(items, rows, classes) {
     }
     if (place === "groups" && found.kind === "npy" && !isInteger(found.head.dtype)) {
       return [
-        `${found.file.name} is ${found.head.dtype}; groups are integers, or text, one a line, in a .txt file.`,
+        `${found.file.name} is ${found.head.dtype}; ` +
+          "groups are integers, or text, one a line, in a .txt file.",
       ];
     }
     return [];
