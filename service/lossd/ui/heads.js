@@ -2,7 +2,10 @@
 
 /**
  * @typedef {{ dtype: string, shape: readonly number[] }} ArrayHead
- * @typedef {{ name: string, head: ArrayHead | null }} Member Of a file with several arrays; null where it is not said.
+ *
+ * One of several arrays in a file; `head` is null where it is not said, and `axes` is how many there are, if
+ * that is.
+ * @typedef {{ name: string, head: ArrayHead | null, axes: number | null }} Member
  */
 
 const KINDS = /** @type {Record<string, string>} */ ({
@@ -12,6 +15,7 @@ const KINDS = /** @type {Record<string, string>} */ ({
   f: "float",
   c: "complex",
 });
+const LISTS = [12, 16, 21]; // Arrow's types List, FixedSizeList, LargeList
 const MOST_HEADER = 1 << 16;
 const MOST_MEMBERS = 10_000;
 const MOST_NAME = 1 << 10; // bytes
@@ -112,7 +116,7 @@ export async function zipMembers(file) {
     const name = new TextDecoder().decode(view.buffer.slice(place + 46, place + 46 + nameSize));
     const local = view.getUint32(place + 42, true);
     const head = name.endsWith(".npy") ? await memberHead(file, local, packed, method === 8) : null;
-    members.push({ name, head });
+    members.push({ name, head, axes: head?.shape.length ?? null });
     place += 46 + nameSize + view.getUint16(place + 30, true) + view.getUint16(place + 32, true);
   }
   return members;
@@ -172,10 +176,14 @@ export async function arrowColumns(file) {
   if (count > MOST_MEMBERS) throw new Error(`it has ${count} columns, and at most ${MOST_MEMBERS} are read`);
   let left = MOST_NAMES; // columns may share a name's bytes
   return Array.from({ length: count }, (_, index) => {
-    const name = follow(at(follow(fields + 4 + 4 * index), 0)); // Field.name
+    const field = follow(fields + 4 + 4 * index);
+    const name = follow(at(field, 0)); // Field.name
     const size = view.getUint32(name, true);
     left -= size;
     if (size > MOST_NAME || left < 0) throw new Error("its columns' names are too long");
-    return { name: text.decode(view.buffer.slice(name + 4, name + 4 + size)), head: null };
+    const type = at(field, 2); // Field.type_type
+    const isList = type !== 0 && LISTS.includes(view.getUint8(type));
+    const bytes = view.buffer.slice(name + 4, name + 4 + size);
+    return { name: text.decode(bytes), head: null, axes: isList ? 2 : 1 };
   });
 }

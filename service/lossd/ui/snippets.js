@@ -1,13 +1,13 @@
-// The form's request as commands: curl, Python, and lossd report. Each runs in the folder of the files, and gives the
-// page's numbers; what a command cannot say is said in a comment.
+// The form's request as commands: curl, Python, and lossd report. Each runs in the folder of the files, and
+// gives the page's numbers; what a command cannot say is said in a comment.
 
 import { encode, encodeReport } from "./client/request.js";
 import { isUnsafe, pathOf, pythonText as quoted, shellWord as shell, shown } from "./quoting.js";
 
 /** @import { Item, Place } from "./places.js" */
 /**
- * @typedef {{ loss: string, params: Readonly<Record<string, unknown>>, items: readonly Item[], address: string,
- *   hasKey: boolean }} Asked `address` is the server's, without a slash at its end.
+ * @typedef {{ loss: string, params: Readonly<Record<string, unknown>>, items: readonly Item[],
+ *   address: string, hasKey: boolean }} Asked `address` is the server's, without a slash at its end.
  */
 
 const TYPES = /** @type {const} */ ({
@@ -42,7 +42,7 @@ function path({ found }) {
 }
 
 /**
- * Why no shell's command is made of files, as a comment: a name that a terminal may take for a command; empty if none is.
+ * Why no shell's command is made of files, as a comment: a name that a terminal may take for commands; else empty.
  * @param {readonly Item[]} items
  */
 function unsafeNote(items) {
@@ -53,8 +53,8 @@ function unsafeNote(items) {
   ]);
   const unsafe = names.find(isUnsafe);
   if (unsafe === undefined) return "";
-  // Some shells read a comment that is pasted as a command: what is quoted does nothing there either.
-  return `# The name ${shell(shown(unsafe))} has characters that a terminal may take for commands: use another name, or Python.`;
+  const name = shell(shown(unsafe)); // quoted: where a shell has no comments, it does nothing either
+  return `# The name ${name} has characters that a terminal may take for commands: use another, or Python.`;
 }
 
 /** @param {Asked} asked */
@@ -66,7 +66,8 @@ function addressOf({ loss, params, items, address }) {
   const { asked } = encodeReport(/** @type {any} */ (others));
   const { query } = encode({ ...asked, ...(groups.length === 1 && { group_names: groups[0]?.label }) });
   query.delete("tensors");
-  if (weights !== undefined) query.set("pos_weight", JSON.stringify(weights)); // a list would be a tensor to the client
+  // A list would be a tensor to the client.
+  if (weights !== undefined) query.set("pos_weight", JSON.stringify(weights));
   return `${address}/${loss}?${query}`;
 }
 
@@ -100,7 +101,8 @@ export function curlText(asked) {
   ];
   const note = left.length
     ? [
-        `# curl sends no text and one file of groups: this leaves out ${left.map((item) => shell(path(item))).join(", ")}. All other figures are the same.`,
+        "# curl sends no text and one file of groups: this leaves out " +
+          `${left.map((item) => shell(path(item))).join(", ")}. All other figures are the same.`,
       ]
     : [];
   return [...note, `curl ${words.join(" \\\n  ")}`].join("\n");
@@ -206,7 +208,8 @@ export function commandText(asked) {
     const table = pathOf(`${header.replaceAll("/", "-")}.lossd.csv`);
     const quotedHeader = shell(`"${header.replaceAll('"', '""')}"`);
     before.push(
-      `{ printf '%s\\n' ${quotedHeader}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } > ${shell(table)}`,
+      `{ printf '%s\\n' ${quotedHeader}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } ` +
+        `> ${shell(table)}`,
     );
     return table;
   };
