@@ -26,7 +26,8 @@ export function commandsElement() {
   const root = element("details", { class: "commands", id: "commands" }, [
     element("summary", {}, ["Copy this as curl, Python or lossd report"]),
     element("p", { class: "note" }, [
-      "Run it in the folder of the files. Python and the command need the package lossd: pip install path/to/lossd",
+      "Run it in the folder of the files. Python and the command need the package lossd: " +
+        "pip install path/to/lossd",
     ]),
     ...blocks.map(({ block }) => block),
   ]);
@@ -43,7 +44,8 @@ export function commandsElement() {
 }
 
 /**
- * A text with each of the names in it kept apart: one that is written from right to left does not move what is around.
+ * A text with each of the names in it kept apart: one that is written from right to left does not move what
+ * is around.
  * @param {string} text
  * @param {readonly string[]} names
  */

@@ -11,12 +11,14 @@ import {
   shapeText,
   stem,
 } from "./places.js";
+import { shown } from "./quoting.js";
 
 /** @import { Found } from "./files.js" */
 /** @import { Item, Place } from "./places.js" */
 /** @typedef {Exclude<Found, { kind: "report" }>} Usable */
 /** @typedef {{ item: Item, root: HTMLElement, show: () => void }} Row */
 
+const MOST_MEMBERS = 20; // that are shown
 let made = 0;
 
 export class FileList {
@@ -179,7 +181,7 @@ export class FileList {
     const remove = button("×", () => this.#remove(row), { class: "quiet", "aria-label": `Remove ${name}` });
     const root = element("li", { class: "file" }, [
       element("span", { class: "file-name" }, [
-        element("strong", {}, [name]),
+        element("strong", {}, [element("bdi", {}, [shown(name)])]),
         element("span", { class: "note" }, [factsOf(item.found)]),
       ]),
       ...(PLACES_OF[item.found.kind].length ? [select] : []),
@@ -222,7 +224,7 @@ export class FileList {
 
 /** @param {Item} item */
 function nameOf({ found }) {
-  return found.file.name;
+  return shown(found.file.name);
 }
 
 /** @param {Item} item */
@@ -256,7 +258,11 @@ function factsOf(found) {
   if (found.kind === "npy") return `${found.head.dtype} ${shapeText(found.head.shape)}, ${size}`;
   if (found.kind === "lines") return `${found.lines.length} lines, ${size}`;
   if (found.kind === "report") return size;
-  const members = found.members.map(({ name, head }) => (head ? `${name} ${shapeText(head.shape)}` : name));
+  const members = found.members
+    .slice(0, MOST_MEMBERS)
+    .map(({ name, head }) => (head ? `${shown(name)} ${shapeText(head.shape)}` : shown(name)));
+  const others = found.members.length - members.length;
+  if (others > 0) members.push(`and ${others} more`);
   return `${found.kind === "npz" ? "arrays" : "Arrow stream, columns"} ${members.join(", ")}; ${size}`;
 }
 

@@ -1,7 +1,21 @@
 // Files that people give: what each is, told by its first bytes, and what to do about one that cannot be
 // used.
 
+import { sizeText } from "./elements.js";
 import { arrowColumns, beginning, itemSize, npyHead, zipMembers } from "./heads.js";
+import { shown } from "./quoting.js";
+import {
+  inPython,
+  inShell,
+  notNumbers,
+  OTHERS,
+  otherNames,
+  reported,
+  safetensorsFile,
+  savedAgain,
+  torchFile,
+  UnusableFile,
+} from "./remedies.js";
 
 /** @import { Report } from "./client/index.js" */
 /** @import { ArrayHead, Member } from "./heads.js" */
@@ -13,11 +27,6 @@ import { arrowColumns, beginning, itemSize, npyHead, zipMembers } from "./heads.
  *   | { file: File, kind: "lines", lines: readonly string[] }
  *   | { file: File, kind: "report", document: Report }} Found
  */
-
-/** A file that cannot be used: what it is, and what to do. */
-export class UnusableFile extends Error {
-  name = "UnusableFile";
-}
 
 const SCHEMA = "lossd.report/1";
 const MOST_TEXT = 64 << 20;
@@ -33,15 +42,15 @@ export async function recognise(file) {
   try {
     head = new Uint8Array(await file.slice(0, 4096).arrayBuffer());
   } catch {
-    throw new UnusableFile(`${file.name} cannot be read. If it is a folder, drop the files in it.`);
+    throw new UnusableFile(`${shown(file.name)} cannot be read. If it is a folder, drop the files in it.`);
   }
-  if (head.length === 0) throw new UnusableFile(`${file.name} is empty. Save it again.`);
+  if (head.length === 0) throw new UnusableFile(`${shown(file.name)} is empty. Save it again.`);
   try {
     return await recogniseHead(file, head);
   } catch (error) {
     if (error instanceof UnusableFile) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new UnusableFile(`${file.name} is damaged: ${reason}. Save or copy it again.`);
+    throw new UnusableFile(`${shown(file.name)} is damaged: ${reason}. Save or copy it again.`);
   }
 }
 
@@ -56,17 +65,19 @@ async function recogniseHead(file, head) {
   if (begins(head, "\xff\xff\xff\xff")) return { file, kind: "arrow", members: await arrowColumns(file) };
   if (begins(head, "\x1f\x8b")) return gzipFile(file);
   const other = OTHERS.find(({ magic }) => begins(head, magic));
-  if (other !== undefined) throw unusable(file, other.what, other.remedy);
-  if (head[8] === 0x7b && begins(head.subarray(4), "\0\0\0\0")) {
-    throw unusable(
-      file,
-      "a safetensors file",
-      `from safetensors.numpy import load_file; np.save("NAME.npy", load_file("${file.name}")["NAME"])`,
+  if (other !== undefined)
+    throw new UnusableFile(`${shown(file.name)} is ${other.what}.`, other.remedy(file.name));
+  if (begins(head, "version https://git-lfs")) {
+    throw new UnusableFile(
+      `${shown(file.name)} is a pointer of Git LFS, not the file itself. ` +
+        "Fetch the file with Git LFS, and drop it again.",
     );
   }
-  if (head.includes(0))
-    throw unusable(file, "of a format that is not known here", 'np.save("logits.npy", logits)');
-  return textFile(file, await file.slice(0, MOST_TEXT).text());
+  const [ending] = /\.np[yz]$/i.exec(file.name) ?? [];
+  if (ending) throw savedAgain(file.name, `is no ${ending} file: it does not begin as one`);
+  if (head[8] === 0x7b && begins(head.subarray(4), "\0\0\0\0")) throw safetensorsFile(file.name);
+  if (head.includes(0)) throw savedAgain(file.name, "is of a format that is not known here");
+  return textFile(file);
 }
 
 /**
@@ -77,48 +88,6 @@ function begins(head, magic) {
   return head.length >= magic.length && [...magic].every((byte, place) => head[place] === byte.charCodeAt(0));
 }
 
-const STREAM =
-  'table = pa.ipc.open_file("NAME").read_all(); ' +
-  'stream = pa.ipc.new_stream("stream.arrow", table.schema); stream.write_table(table); stream.close()';
-/** @type {readonly { magic: string, what: string, remedy: string }[]} */
-const OTHERS = [
-  { magic: "ARROW1", what: "an Arrow file (Feather), not an Arrow stream", remedy: STREAM },
-  {
-    magic: "FEA1",
-    what: "a Feather file of version 1",
-    remedy: STREAM.replace('pa.ipc.open_file("NAME").read_all()', 'pyarrow.feather.read_table("NAME")'),
-  },
-  { magic: "PAR1", what: "a Parquet file", remedy: "lossd report NAME --out report.json" },
-  { magic: "\x89HDF", what: "an HDF5 file", remedy: 'np.save("logits.npy", h5py.File("NAME")["logits"][:])' },
-  {
-    magic: "MATLAB 5.0",
-    what: "a MATLAB file",
-    remedy: 'np.save("logits.npy", scipy.io.loadmat("NAME")["logits"])',
-  },
-  {
-    magic: "\x80\x02\x8a\nl\xfc\x9cF\xf9",
-    what: "a PyTorch file",
-    remedy: 'np.save("logits.npy", torch.load("NAME").float().cpu().numpy())',
-  },
-  ...["\x80\x02", "\x80\x03", "\x80\x04", "\x80\x05"].map((magic) => ({
-    magic,
-    what: "a Python pickle, which may run any code and is never opened here",
-    remedy: 'np.save("logits.npy", np.asarray(pickle.load(open("NAME", "rb"))))',
-  })),
-];
-
-/**
- * @param {File} file
- * @param {string} what
- * @param {string} remedy A line of Python or of the shell, in which NAME is the file's.
- */
-function unusable(file, what, remedy) {
-  const runs = remedy.startsWith("lossd ")
-    ? "The lossd command reads it; drop the report that it writes"
-    : "In Python";
-  return new UnusableFile(`${file.name} is ${what}. ${runs}: ${remedy.replaceAll("NAME", file.name)}`);
-}
-
 /**
  * @param {File} file
  * @returns {Promise<Found>}
@@ -126,14 +95,7 @@ function unusable(file, what, remedy) {
 async function npyFile(file) {
   const { dtype, shape, dataStart } = await npyHead(file);
   const size = itemSize(dtype);
-  if (size === null || dtype.startsWith("complex")) {
-    const remedy =
-      dtype === "object"
-        ? '. In Python: np.save("%", np.stack(list(array)).astype(np.float32))'
-        : ". Names go in a text file, one a line; numbers as float32, integers or bools";
-    const what = dtype === "object" ? "pickled Python objects" : `elements of type ${dtype}`;
-    throw new UnusableFile(`${file.name} holds ${what}${remedy.replace("%", file.name)}`);
-  }
+  if (size === null || dtype.startsWith("complex")) throw notNumbers(file.name, dtype);
   const announced = dataStart + size * shape.reduce((product, length) => product * length, 1);
   if (file.size < announced)
     throw new Error(`it has ${file.size} bytes of the ${announced} that its header announces`);
@@ -146,20 +108,22 @@ async function npyFile(file) {
  */
 async function zipFile(file) {
   const members = await zipMembers(file);
-  if (members.some(({ name }) => name.endsWith("data.pkl"))) {
-    throw unusable(file, "a PyTorch file", 'np.save("logits.npy", torch.load("NAME").float().cpu().numpy())');
+  if (members.some(({ name }) => name.endsWith("data.pkl"))) throw torchFile(file.name);
+  const arrays = unnamed(members.filter(({ name }) => name.endsWith(".npy")));
+  if (arrays.length === 0) {
+    const lead = "In Python, where the arrays are made";
+    const line = 'np.savez("batch.npz", logits=logits, targets=targets)';
+    const what = `${shown(file.name)} is a zip without .npy files.`;
+    throw new UnusableFile(what, inPython(file.name, line, lead));
   }
-  if (!members.some(({ name }) => name.endsWith(".npy"))) {
-    throw new UnusableFile(
-      `${file.name} is a zip without .npy files. ` +
-        'In Python: np.savez("batch.npz", logits=logits, targets=targets)',
-    );
-  }
-  return {
-    file,
-    kind: "npz",
-    members: members.map((member) => ({ ...member, name: member.name.replace(/\.npy$/, "") })),
-  };
+  const lacking = otherNames(file.name, arrays);
+  if (lacking) throw lacking;
+  return { file, kind: "npz", members: unnamed(members) };
+}
+
+/** Members as their arrays are called. @param {readonly Member[]} members */
+function unnamed(members) {
+  return members.map((member) => ({ ...member, name: member.name.replace(/\.npy$/, "") }));
 }
 
 /**
@@ -169,36 +133,75 @@ async function zipFile(file) {
 async function gzipFile(file) {
   const start = await (await beginning(file, "gzip")).slice(0, 64).text();
   if (!/^\uFEFF?\s*\{/.test(start)) {
+    const unpack = /.\.gz$/.test(file.name) ? "gunzip -k NAME" : "gunzip < NAME > unpacked";
     throw new UnusableFile(
-      `${file.name} is compressed, and no saved report. Unpack it first: gunzip -k ${file.name}`,
+      `${shown(file.name)} is compressed, and no saved report.`,
+      inShell(file.name, unpack, "Unpack it first"),
     );
   }
-  return jsonFile(
-    file,
-    await new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))).text(),
-  );
+  return jsonFile(file, await inflated(file));
+}
+
+/**
+ * The text of a compressed report, of a size that the page can hold.
+ * @param {File} file
+ */
+async function inflated(file) {
+  const reader = file.stream().pipeThrough(new DecompressionStream("gzip")).getReader();
+  const decoder = new TextDecoder();
+  let size = 0;
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    size += value.byteLength;
+    if (size > MOST_TEXT) {
+      reader.cancel().catch(() => {});
+      throw tooLarge(file.name, `has more than ${sizeText(MOST_TEXT)} once it is unpacked`);
+    }
+    text += decoder.decode(value, { stream: true });
+  }
+}
+
+/**
+ * A report that the page cannot hold, and that a command draws.
+ * @param {string} name
+ * @param {string} what
+ */
+function tooLarge(name, what) {
+  const most = `A saved report has at most ${sizeText(MOST_TEXT)} here.`;
+  const draw = inShell(name, "lossd merge NAME --html page.html", "The lossd command makes a page of it");
+  return new UnusableFile(`${shown(name)} ${what}. ${most}`, draw);
 }
 
 /**
  * @param {File} file
- * @param {string} text
- * @returns {Found}
+ * @returns {Promise<Found>}
  */
-function textFile(file, text) {
-  if (/^\s*[{[]/.test(text)) return jsonFile(file, text);
-  const lines = text.replace(/\r?\n$/, "").split(/\r?\n/);
-  if (/\.(csv|tsv|jsonl)$/i.test(file.name)) {
-    throw unusable(file, "a table of text", "lossd report NAME --out report.json");
+async function textFile(file) {
+  if (/\.(csv|tsv|jsonl)$/i.test(file.name))
+    throw new UnusableFile(`${shown(file.name)} is a table of text.`, reported(file.name));
+  const isJson = /^\s*[{[]/.test(await file.slice(0, 4096).text());
+  if (file.size > MOST_TEXT) {
+    const size = `has ${sizeText(file.size)}`;
+    if (isJson) throw tooLarge(file.name, size);
+    throw new UnusableFile(`${shown(file.name)} ${size}. Text has at most ${sizeText(MOST_TEXT)} here.`);
   }
-  if (
-    lines.length > 1 &&
-    lines
-      .slice(0, 20)
-      .every((line) => /^\s*[-+\d.eE]+([\s,;][-+\d.eE\s,;]*)?$/.test(line) && /[.,;\s]\d/.test(line.trim()))
-  ) {
-    throw unusable(file, "numbers as text", 'np.save("logits.npy", np.loadtxt("NAME"))');
+  const text = await file.text();
+  if (isJson) return jsonFile(file, text);
+  const lines = text.replace(/\r?\n$/, "").split(/\r?\n/);
+  if (lines.length > 1 && lines.slice(0, 20).every(areNumbers)) {
+    const [separator] = /[,;]/.exec(lines[0] ?? "") ?? [];
+    const delimiter = separator ? `, delimiter="${separator}"` : "";
+    const line = `import numpy as np; np.save(OUT, np.loadtxt(NAME${delimiter}))`;
+    throw new UnusableFile(`${shown(file.name)} is numbers as text.`, inPython(file.name, line));
   }
   return { file, kind: "lines", lines };
+}
+
+/** @param {string} line */
+function areNumbers(line) {
+  return /^\s*[-+\d.eE]+([\s,;][-+\d.eE\s,;]*)?$/.test(line) && /[.,;\s]\d/.test(line.trim());
 }
 
 /**
@@ -218,8 +221,8 @@ function jsonFile(file, text) {
   if (Array.isArray(document) && document.every((item) => typeof item === "string")) {
     return { file, kind: "lines", lines: document };
   }
-  throw new UnusableFile(
-    `${file.name} is JSON, but neither a report (of lossd report --out, or this page) nor a list of names. ` +
-      'Save arrays in Python: np.save("logits.npy", logits)',
+  throw savedAgain(
+    file.name,
+    "is JSON, but neither a report (of lossd report --out, or this page) nor a list of names",
   );
 }

@@ -38,7 +38,8 @@ export function askForKey(complaint) {
     const dialog = element("dialog", { "aria-labelledby": "key-title" }, [form]);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const given = input.value.replace(/[\s\p{Cc}\p{Cf}]/gu, ""); // what is not seen comes along with copied text
+      // What is not seen comes along with copied text.
+      const given = input.value.replace(/[\s\p{Cc}\p{Cf}]/gu, "");
       if (/^[\x21-\x7e]+$/.test(given)) return dialog.close(given);
       complain("This is no key: it has characters that no key has. Copy the key alone.");
       input.focus();

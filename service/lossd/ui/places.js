@@ -45,6 +45,7 @@ const NPY_WORDS = [
   ["weight", /\bweights?\b/],
   ["mask", /\b(mask|valid)\b/],
   ["groups", /\b(groups?|cameras?|sites?|slices?|domains?)\b/],
+  ["targets", /\b(class(es)? ids?|class(es)?|cls)\b/],
   ["ids", /\bids?\b/],
   ["probabilities", /\b(probs?|proba|probabilities|probability)\b/],
   ["logits", /\b(logits?|preds?|predictions?|scores?|outputs?|x)\b/],
@@ -63,8 +64,21 @@ const LINES_WORDS = [
  * @returns {Place}
  */
 export function placeByName({ kind, file }) {
-  const words = wordsOf(file.name);
   const rules = kind === "npy" ? NPY_WORDS : kind === "lines" ? LINES_WORDS : [];
+  return placeIn(rules, stem(file.name));
+}
+
+/**
+ * What an array's name says of its place.
+ * @param {string} name Without an extension.
+ */
+export function placeOfArray(name) {
+  return placeIn(NPY_WORDS, name);
+}
+
+/** @param {readonly [Place, RegExp][]} rules @param {string} name @returns {Place} */
+function placeIn(rules, name) {
+  const words = wordsOf(name);
   return rules.find(([, pattern]) => pattern.test(words))?.[0] ?? "";
 }
 
@@ -138,7 +152,7 @@ export function assumed(items) {
 
 /** @param {string} name */
 function wordsOf(name) {
-  return stem(name)
+  return name
     .replace(/([a-z])([A-Z])/g, "$1 $2")
     .toLowerCase()
     .replace(/[^a-z]+/g, " ");
@@ -231,7 +245,9 @@ export function misfits(items, classAxis, hasClassIds) {
       ? `Class ids have shape ${shapeText(expected)}.`
       : targets.shape.length === shape.length - 1
         ? "Class ids must be saved as integers, as by targets.astype(np.int64)."
-        : "Both have the same shape: did you drop files of different runs?";
+        : isTurned(targets.shape, shape)
+          ? "Both must have the same shape: turn one of them, as by targets.T."
+          : "Both must have the same shape: are the files of different runs?";
     check("targets", targets.shape, same(targets.shape, expected), remedy);
   }
   const baseline = headAt(items, "baseline");
@@ -240,7 +256,9 @@ export function misfits(items, classAxis, hasClassIds) {
       "the other model's outputs",
       baseline.shape,
       same(baseline.shape, shape),
-      "Both have the same shape.",
+      isTurned(baseline.shape, shape)
+        ? "Both must have the same shape: turn one of them, as by logits.T."
+        : "Both must have the same shape.",
     );
   for (const name of /** @type {const} */ (["weight", "mask"])) {
     const head = headAt(items, name);
@@ -283,6 +301,15 @@ function lengthMisfits(items, rows, classes) {
  */
 function same(one, other) {
   return one.length === other.length && one.every((size, place) => size === other[place]);
+}
+
+/**
+ * Whether two axes stand in the other order.
+ * @param {readonly number[]} one
+ * @param {readonly number[]} other
+ */
+function isTurned(one, other) {
+  return one.length === 2 && same([...one].reverse(), other);
 }
 
 /**

@@ -3,6 +3,7 @@
 import { LossdError, StatusError } from "./client/index.js";
 import { statusError } from "./client/errors.js";
 import { element } from "./elements.js";
+import { UnusableFile } from "./remedies.js";
 
 /**
  * The error of an answer that is one, as the client has it.
@@ -23,10 +24,12 @@ export function problemElement(error) {
     error instanceof StatusError ? error.detail : error instanceof Error ? error.message : String(error);
   const [first = "", ...rest] = detail.split(/(?<=\.) (?=[A-Z])/);
   const places = (known?.errors ?? []).filter((item) => !(item.detail === detail && item.pointer === ""));
+  const remedy = error instanceof UnusableFile ? error.remedy : undefined;
   const ids = [known?.code, known?.request_id && `request ${known.request_id}`].filter(Boolean).join(", ");
   return element("div", { class: "problem", role: "alert" }, [
     element("p", { class: "problem-title" }, [first]),
     ...rest.map((sentence) => element("p", {}, [sentence])),
+    ...(remedy ? [element("p", {}, [`${remedy.lead}: `, element("code", {}, [remedy.command])])] : []),
     ...(places.length ? [element("ul", {}, places.map(placeItem))] : []),
     ...(ids ? [element("p", { class: "note" }, [ids])] : []),
   ]);

@@ -1,8 +1,9 @@
-// Names that others gave, such as those of files: in sentences, in Python and in a shell, where they do nothing.
+// Names that others gave, such as those of files: in sentences, in Python and in a shell, where they do
+// nothing.
 
 /**
- * Characters that are not seen, end a line, or move others, and lone surrogates. Those that join letters (ZWJ, ZWNJ)
- * are part of words.
+ * Characters that are not seen, end a line, or move others, and lone surrogates. Those that join letters are
+ * part of words.
  */
 const UNSEEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 const ALL_UNSEEN = new RegExp(UNSEEN, "gu");
@@ -12,7 +13,8 @@ function escaped(character) {
   const short = JSON.stringify(character).slice(1, -1);
   if (short !== character) return short;
   const code = character.codePointAt(0) ?? 0;
-  return code > 0xffff ? `\\U${code.toString(16).padStart(8, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+  const digits = code.toString(16);
+  return code > 0xffff ? `\\U${digits.padStart(8, "0")}` : `\\u${digits.padStart(4, "0")}`;
 }
 
 /**

@@ -35,7 +35,7 @@ import { session } from "./session.js";
 export async function filesOf(items) {
   /** @type {Record<string, unknown>} */
   const files = {};
-  /** By what people call them, which may be a name that objects have. @type {Map<string, readonly string[] | BigInt64Array>} */
+  /** @type {Map<string, readonly string[] | BigInt64Array>} By any names, such as those that objects have. */
   const columns = new Map();
   let classNames = null;
   for (const { found, place, label } of items) {
@@ -44,7 +44,7 @@ export async function filesOf(items) {
     else if (place === "classes" && found.kind === "lines") classNames = found.lines;
     else if (place !== "groups") files[place] = value;
     else if (columns.has(label))
-      throw new Error(`Two files of groups are called ${shown(label)}. Call one of them otherwise, beside its name.`);
+      throw new Error(`Two files of groups are called ${shown(label)}. Rename one, beside its file's name.`);
     else if (found.kind === "lines") columns.set(label, found.lines);
     else if (found.kind === "npy" && found.head.shape.length === 1)
       columns.set(label, await readIntegers(found.file));

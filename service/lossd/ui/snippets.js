@@ -42,7 +42,8 @@ function path({ found }) {
 }
 
 /**
- * Why no shell's command is made of files, as a comment: a name that a terminal may take for commands; else empty.
+ * Why no shell's command is made of files, as a comment: a name that a terminal may take for commands; else
+ * empty.
  * @param {readonly Item[]} items
  */
 function unsafeNote(items) {
@@ -202,13 +203,13 @@ export function commandText(asked) {
   if (reason) return `# ${reason} Use curl or Python.`;
   /** @type {string[]} */
   const before = [];
-  /** A file of one value a row. @param {Item} item @param {string} header */
-  const column = (item, header) => {
+  /** A file of one value a row. @param {Item} item @param {string} name */
+  const column = (item, name) => {
     if (item.found.kind === "npy") return path(item);
-    const table = pathOf(`${header.replaceAll("/", "-")}.lossd.csv`);
-    const quotedHeader = shell(`"${header.replaceAll('"', '""')}"`);
+    const header = name.replace(/[\s,;|"/]+/g, "_"); // of one column, whatever it is separated by
+    const table = pathOf(`${header}.lossd.csv`);
     before.push(
-      `{ printf '%s\\n' ${quotedHeader}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } ` +
+      `{ printf '%s\\n' ${shell(header)}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } ` +
         `> ${shell(table)}`,
     );
     return table;
@@ -238,7 +239,8 @@ function cannotCommand(items) {
   const table = at(items, "groups").find(
     ({ found }) => found.kind === "npy" && found.head.shape.length === 2,
   );
-  return table ? `lossd report takes one column of groups a file, and ${shell(path(table))} has several.` : "";
+  if (table === undefined) return "";
+  return `lossd report takes one column of groups a file, and ${shell(path(table))} has several.`;
 }
 
 /** @param {Item} whole */
