@@ -214,8 +214,8 @@ _LISTED: Final = (
                 "sigmoid",
                 {"type": "string", "enum": list(VARIANTS), "default": "sigmoid"},
                 "What is raised to the power gamma. `sigmoid`: 1 - p_t, the usual focal loss; `quality`: "
-                "|y - p|, for targets that are scores from 0 to 1 (QFocalLoss); `exp`: 1 + 1e-6 - exp(-BCE), YOLOv5's "
-                "other form, in which alpha multiplies negatives too.",
+                "|y - p|, for targets that are scores from 0 to 1 (QFocalLoss); `exp`: 1 + 1e-6 - exp(-BCE), "
+                "YOLOv5's other form, in which alpha multiplies negatives too.",
                 checks.one_of(*VARIANTS),
             ),
         ),
