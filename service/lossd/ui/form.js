@@ -196,6 +196,7 @@ class Form {
     this.#running.hidden = false;
     this.#progressed({ sent: 0, total: 0 });
     this.#say("Sending.");
+    this.#show(); // the button is off
     try {
       const { signal } = this.#controller;
       const { items } = this.#files;
@@ -205,7 +206,6 @@ class Form {
         ...(await filesOf(items)),
       };
       const name = nameOf(items);
-      this.#show();
       const document = await score(scored, { signal, onProgress: (progress) => this.#progressed(progress) });
       this.#say("Done. The results are shown after the form.");
       for (const item of items) item.hasRun = true;
