@@ -44,7 +44,7 @@ _NAMES: Final = {
     "substitution": "cam$(touch stolen).txt",
     "quotes": "cam'\";touch stolen;'.txt",
     "semicolon": "cam;touch stolen;.txt",
-    "digits": "2024.txt",
+    "number sign": "#1 cam.txt",
     "Hebrew": "\u05de\u05e6\u05dc\u05de\u05d4 1.txt",
 }
 _UNSEEN: Final = {"newline", "return", "escape", "override", "separator"}

@@ -206,11 +206,12 @@ export function commandText(asked) {
   /** A file of one value a row. @param {Item} item @param {string} name */
   const column = (item, name) => {
     if (item.found.kind === "npy") return path(item);
-    const header = name.replace(/[\s,;|"/]+/g, "_"); // of one column, whatever it is separated by
+    const word = name.replace(/[\s,;|"/]+/g, "_"); // of one column, whatever it is separated by
+    const header = /^(?!nan$|inf)\p{L}/iu.test(word) ? word : `name_${word}`; // no number, and no comment
     const table = pathOf(`${header}.lossd.csv`);
     before.push(
-      `{ printf '%s\\n' ${shell(header)}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } ` +
-        `> ${shell(table)}`,
+      `{ printf '%s\\n' ${shell(header)}; tr -d '\\r' < ${shell(path(item))} | ` +
+        `sed 's/"/""/g; s/.*/"&"/'; } > ${shell(table)}`,
     );
     return table;
   };
