@@ -7,7 +7,7 @@ import { exampleFiles } from "./example.js";
 import { FileList, takeFiles } from "./file_list.js";
 import { recognise } from "./files.js";
 import { LossFields } from "./loss_fields.js";
-import { areClassIds, assumed, missing, misfits } from "./places.js";
+import { assumed, classIds, missing, misfits } from "./places.js";
 import { problemElement } from "./problems.js";
 import { filesOf, score } from "./requests.js";
 import { session } from "./session.js";
@@ -172,7 +172,7 @@ class Form {
   /** Bring all that depends on files and parameters up to date. */
   #show() {
     const { items } = this.#files;
-    this.#loss.suggestClassIds(areClassIds(items));
+    this.#loss.suggestClassIds(classIds(items, this.#loss.asked(items).classAxis));
     const { params, classAxis, hasClassIds } = this.#loss.asked(items);
     this.#notes.replaceChildren(
       ...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])),
@@ -206,7 +206,12 @@ class Form {
         ...(await filesOf(items)),
       };
       const name = nameOf(items);
-      const document = await score(scored, { signal, onProgress: (progress) => this.#progressed(progress) });
+      const document = await score(scored, {
+        signal,
+        onProgress: (progress) => {
+          if (this.#controller?.signal === signal) this.#progressed(progress); // no countdown of a former run
+        },
+      });
       this.#say("Done. The results are shown after the form.");
       for (const item of items) item.hasRun = true;
       this.#onRun({ name, document, scored });
@@ -231,7 +236,7 @@ class Form {
     if (wait !== undefined) {
       this.#progress.removeAttribute("value");
       this.#progressText.textContent = wait;
-      return this.#say(wait);
+      return this.#say(wait.replace(/ in \d+ s$/, "")); // each second is no news
     }
     const isSending = sent < total || total === 0;
     if (isSending && total > 0) this.#progress.value = sent / total;
