@@ -92,6 +92,7 @@ def photograph(lesson: Path, url: str, folder: Path) -> None:
             viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light", reduced_motion="reduce"
         )
         show(page, url, folder)
+        page.evaluate("scrollTo(0, 0)")
         taken = page.screenshot(animations="disabled")
         pixels = browser.new_page().evaluate(_PIXELS, base64.b64encode(taken).decode())
         browser.close()
