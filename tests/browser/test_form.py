@@ -459,6 +459,44 @@ def test_a_run_is_called_as_its_file(page: Page, arrays: Arrays) -> None:
     expect(page.locator("#results .runs li")).to_contain_text("focal, gamma 2.5, alpha 0.25")
 
 
+def test_own_files_take_the_place_of_the_examples(page: Page, arrays: Arrays) -> None:
+    page.get_by_role("button", name="Try an example").click()
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(6)
+    expect(page.locator('[data-section="totals"]')).to_be_visible(timeout=30_000)
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(2)
+    expect(page.locator("#example-files")).to_be_hidden()
+    report, _ = _run(page)  # of the first loss, as at the start
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
+    page.get_by_role("button", name="Remove all files").click()
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(0)
+    expect(page.get_by_role("button", name="Remove all files")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said", "right"),
+    [
+        ("pos_weight", "abc", "Write a number, or numbers with commas between them.", "2"),
+        ("normalizer", "colour", "Write count, or weight, or positives, or a number.", "positives"),
+        ("ignore_index", "none", "Write nan, or a number.", "nan"),
+    ],
+)
+def test_what_is_no_number_is_said_at_its_place(
+    page: Page, arrays: Arrays, watch: Watch, name: str, wrong: str, said: str, right: str
+) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    page.get_by_text("More parameters").click()
+    field = page.get_by_label(name, exact=True)
+    field.fill(wrong)
+    page.get_by_text("More parameters").click()
+    page.get_by_role("button", name=_GO).click()
+    expect(field).to_be_focused()
+    assert field.evaluate("(each) => each.validationMessage") == said
+    assert not [each for each in watch.requests if each.startswith("POST")]
+    field.fill(right)
+    _run(page)
+
+
 # ---- Keys
 
 

@@ -46,6 +46,8 @@ class Form {
   /** @type {AbortController | null} */
   #controller = null;
   #isReady = false;
+  #isExample = false;
+  #remove = button("Remove all files", () => this.#removeAll(), { class: "quiet", id: "remove-all" });
 
   /** @param {HTMLElement} root @param {(run: Run) => void} onRun */
   constructor(root, onRun) {
@@ -57,6 +59,7 @@ class Form {
     const form = element("form", { class: "score-form" }, [
       this.#dropZone(),
       this.#files.root,
+      this.#remove,
       this.#files.notice,
       this.#fileProblems,
       this.#links,
@@ -147,6 +150,7 @@ class Form {
       },
       onError: (error) => this.#fileProblems.append(problemElement(error)),
     });
+    if (taken.length && this.#isExample) this.#removeAll();
     if (taken.length) this.#files.take(taken);
     this.#fileProblems.scrollIntoView({ block: "nearest" });
     this.#say(`${files.length === 1 ? (files[0]?.name ?? "") : `${files.length} files`} taken.`);
@@ -165,8 +169,18 @@ class Form {
       );
     }
     this.#links.hidden = false;
+    this.#isExample = true;
     this.#loss.choose("focal");
     await this.#run();
+  }
+
+  /** Take all files away, and with the example's what it asked for. */
+  #removeAll() {
+    this.#files.clear();
+    if (!this.#isExample) return;
+    this.#isExample = false;
+    this.#links.hidden = true;
+    this.#loss.reset();
   }
 
   /** Bring all that depends on files and parameters up to date. */
@@ -183,6 +197,7 @@ class Form {
     const isComplete = next === null && this.#isReady;
     this.#go.disabled = !isComplete || this.#controller !== null;
     this.#root.classList.toggle("has-files", items.length > 0);
+    this.#remove.hidden = items.length < 2;
     const address = new URL("..", import.meta.url).href.replace(/\/$/, "");
     this.#commands.show(
       isComplete ? { loss: this.#loss.name, params, items, address, hasKey: session.hasKey } : null,

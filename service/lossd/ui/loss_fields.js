@@ -59,6 +59,12 @@ export class LossFields {
     this.#classIds.addEventListener("input", () =>
       this.#write("targets_format", this.#classIds.checked ? "index" : "dense"),
     );
+    // What is wrong can be seen.
+    this.root.addEventListener(
+      "invalid",
+      ({ target }) => target instanceof Element && target.closest("details")?.setAttribute("open", ""),
+      true,
+    );
     this.root.addEventListener("input", () => this.#changed());
     this.root.addEventListener("change", () => this.#changed());
   }
@@ -82,6 +88,15 @@ export class LossFields {
   /** @param {string} name */
   choose(name) {
     this.#select.value = name;
+    this.#build();
+  }
+
+  /** Begin anew with the server's defaults. */
+  reset() {
+    this.#select.selectedIndex = 0;
+    this.#controls = [];
+    this.#areGammasOwn = false;
+    this.#classIdsRow.hidden = true;
     this.#build();
   }
 

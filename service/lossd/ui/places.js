@@ -220,7 +220,7 @@ export function misfits(items, classAxis, hasClassIds) {
   const shape = inputs.shape;
   const axis = classAxis < 0 ? classAxis + shape.length : classAxis;
   /** @type {string[]} */
-  const found = [];
+  const found = shape[0] === 0 ? ["There are no rows."] : [];
   /** @param {string} what @param {readonly number[]} its @param {boolean} fits @param {string} remedy */
   const check = (what, its, fits, remedy) => {
     if (!fits)
