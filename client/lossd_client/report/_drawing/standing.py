@@ -40,7 +40,7 @@ def classes_standing_out(report: ReportView) -> list[int]:
     found = np.flatnonzero((counts > 0) & ~np.isfinite(sums)).tolist()
     if not math.isfinite(report.sum) or not report.count:
         return found
-    level = 1 - (1 - LEVEL) / max(np.count_nonzero(counts), 1) / 2
+    level = 1 - (1 - LEVEL) / max(int(np.count_nonzero(counts)), 1) / 2
     whole, most = report.sum / report.count, kept_rows(report._part)
     for place in np.flatnonzero(sums > whole * counts).tolist():
         count = int(counts[place])
