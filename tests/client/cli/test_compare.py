@@ -280,7 +280,7 @@ def test_the_page_of_both_models_begins_with_the_verdict(base_url: str, bound: s
     assert f"interval: {verdict}, as " in re.sub(r"interval [^:]*:", "interval:", first)
     assert f"{int((LOSSES < OTHERS).sum())} rows better" in first
     for camera in ("front", "rear"):
-        rows = camera == CAMERA
+        rows = np.equal(camera, CAMERA)
         assert f"<bdi>camera {camera}</bdi>" in first
         assert f">{LOSSES[rows].sum() / rows.sum() / C:.6g}</td>" in first
     headings = re.findall(r"<h2>(.*?)</h2>", page)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from client.report.pages import report_of
 from lossd_client.report import Report
@@ -26,7 +26,7 @@ def report_on(x: Array, y: Array, **fields: Any) -> Report:  # noqa: ANN401
     return report_of(**given)
 
 
-def bce(x: Array, y: Array) -> Array:
+def bce(x: Array, y: Array | float) -> Array:
     return np.asarray(np.logaddexp(0, x.astype(np.float64)) - y * x)
 
 

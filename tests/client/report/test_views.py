@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]
 
 from client.report.pages import NASTY, Page, full
 from lossd_client._views import NotJson, ViewError, draw_views
