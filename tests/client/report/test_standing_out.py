@@ -129,6 +129,9 @@ def test_the_worst_row_stands_beside_an_average_one(row: str, shape: tuple[int, 
     over = over if shape == (30, 4) else ""
     said = f"row 5 ({by_row[5]:.3g}{over}, {by_row[5] / by_row.mean():.2g} times an average row)"
     assert f"The worst row is {said}." in lead(report)
+    assert f"The loss of a row is the {row} of the losses of its elements (row={row})." in report_fragment(
+        report
+    )
 
 
 def test_of_rows_with_other_elements_nothing_is_said_that_is_not_known() -> None:
