@@ -184,6 +184,7 @@ $(BROWSER)/.installed: tests/browser/requirements.txt | $(READY)
 	@touch $@
 
 browser: $(BROWSER)/.installed ## Use the page in a browser as people do, and look for barriers; ARGS goes to pytest
+	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m scripts.licences
 	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m pytest tests/browser --numprocesses $(CORES) --dist loadfile $(ARGS)
 
 # Sphinx and its theme, by packages that lie apart; the stamp is written last.
@@ -194,6 +195,7 @@ $(DOCS)/.installed: docs/requirements.txt constraints.txt | $(READY)
 	@touch $@
 
 docs: $(DOCS)/.installed ## Build the documentation into build/docs/index.html, warnings being errors, and look it over
+	PYTHONPATH=$(CURDIR)/$(DOCS)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m scripts.licences
 	@rm -rf build/docs
 	PYTHONPATH=$(CURDIR)/$(DOCS)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m sphinx \
 	  --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/docs

@@ -3,6 +3,7 @@
 import re
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import signature, stringify_signature
 
 from lossd import __version__
 from scripts.site_reference import GENERATED
@@ -26,6 +27,7 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # signatures without them can be read, and the texts say what is taken
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"  # beside a page there is room for names alone
 
 LISTS = ("index", "explanations/decisions/README")  # pages whose lists are the site's tree
 SHOWN = {
@@ -69,8 +71,17 @@ def link(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = re.sub(rf"\]\((\.\./)+{re.escape(file)}", f"](/{page}", source[0])
 
 
+def sign(app: Sphinx, what: str, name: str, value: type, *rest: object) -> tuple[str, str] | None:
+    """Show what a class takes, where a base that is not here hides that."""
+    if what != "class" or rest[1] != "(*args, **kwargs)":
+        return None
+    own = signature(value.__init__, bound_method=True)
+    return stringify_signature(own, show_annotation=False), ""
+
+
 def setup(app: Sphinx) -> None:
     """Add the above to Sphinx."""
+    app.connect("autodoc-process-signature", sign)
     app.connect("source-read", generate)
     app.connect("source-read", link)
     app.connect("include-read", lambda app, path, parent, source: link(app, parent, source))

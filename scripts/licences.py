@@ -36,7 +36,9 @@ _SAME: Final = {
 _OWN: Final = ("lossd", "pip")
 _READ: Final = {
     "atheris": "it says nothing; its file is Apache-2.0. Fuzzing alone needs it",
+    "axe-playwright-python": "it says nothing; its file is MIT, axe's MPL-2.0. `make browser` alone needs it",
     "cuda-*": "NVIDIA's libraries, which torch's CUDA build brings; nothing of lossd is linked to them",
+    "docutils": "BSD-2-Clause and public domain; GPL-3.0 a file of its sources. `make docs` alone needs it",
     "namex": "it says nothing; its file is Apache-2.0. Keras brings it",
     "nvidia-*": "as cuda-*",
     "psycopg*": "LGPL-3.0, which lets any program import it unchanged; the extra postgres alone needs it",

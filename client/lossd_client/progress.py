@@ -34,8 +34,8 @@ class Progress:
 def progress_bar(description: str = "Scoring") -> Iterator[Callable[[Progress], None]]:
     """Show a bar on standard error, on a terminal only, while a `with` block lasts.
 
-    with progress_bar() as show:
-        client.with_options(progress=show).bce(logits, targets)
+    >>> with progress_bar() as show:
+    ...     client.with_options(progress=show).bce(logits, targets)
 
     While requests wait to be sent again it says so: "throttled, resuming in 26 s". Elsewhere than on a
     terminal, the first such wait is a warning of the logger `lossd_client`.

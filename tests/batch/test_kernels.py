@@ -75,12 +75,12 @@ def test_a_device_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize(
     ("missing", "run", "told"),
     [
-        ("pyarrow", "import lossd.batch", "lossd.batch needs pyarrow: pip install 'lossd[server,arrow]'"),
-        ("msgspec", "import lossd.batch", "lossd.batch needs msgspec: pip install 'lossd[server,arrow]'"),
+        ("pyarrow", "import lossd.batch", "lossd.batch needs pyarrow: pip install 'lossd[local]'"),
+        ("msgspec", "import lossd.batch", "lossd.batch needs msgspec: pip install 'lossd[local]'"),
         (
             "dask",
             "import lossd.batch as b, lossd.batch.dask as d; d.score([], b.Scorer('bce'))",
-            "lossd.batch.dask needs dask: pip install 'lossd[server,dask]'",
+            "lossd.batch.dask needs dask: pip install 'lossd[local,dask]'",
         ),
         ("ray", "import lossd.ray_serve", "lossd.ray_serve needs ray: pip install 'lossd[server,ray]'"),
     ],

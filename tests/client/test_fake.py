@@ -55,6 +55,8 @@ MORE: list[tuple[str, Options]] = [
     ("bce", {"logits": np.zeros((1, 257)), "targets": np.zeros(1, dtype="V2"), "targets_format": "index"}),
     ("bce", {"logits": [1.0, 2.0], "targets": 1, "targets_format": "index", "reduction": "none"}),
     ("bce", {"logits": np.zeros((4, 3, 3)), "targets": np.zeros((4, 3), int), "targets_format": "index"}),
+    ("bce", {"logits": np.zeros((4, 1)), "targets": np.zeros(4, int), "targets_format": "index"}),
+    ("bce", {"logits": X[:, :1], "targets": HARD[:, 0], "targets_format": "index", "background_index": 1}),
     ("bce", {"logits": np.round(Y), "targets": Y}),
     ("bce", {"logits": X, "targets": np.where(MASK, HARD, np.nan), "allow_nan": True, "axis": 1}),
     ("bce", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "none"}),

@@ -191,6 +191,21 @@ def test_ids_that_could_lie_along_another_axis_have_a_note(base_url: str) -> Non
         assert send(base_url, "bce", clear, targets_format="index").json()["notes"] == []
 
 
+def test_ids_of_one_class_have_a_note_unless_a_background_is_named(base_url: str) -> None:
+    tensors: dict[str, Array] = {"logits": X[:, :1], "targets": np.zeros(4, dtype=np.uint8)}
+    answer = send(base_url, "bce", tensors, targets_format="index").json()
+    assert (answer["count"], answer["positives"]) == (4, 4)
+    [note] = answer["notes"]
+    assert note.startswith("there is one class, whose id is 0, so every target that counts is positive")
+    ids = {**tensors, "targets": np.array([0, 1, 0, 1])}
+    for background, positives in ((1, 2), (-1, 4)):
+        given = tensors if background < 0 else ids
+        answer = send(base_url, "bce", given, targets_format="index", background_index=background).json()
+        assert (answer["notes"], answer["positives"]) == ([], positives)
+    dense = {**tensors, "targets": np.zeros((4, 1))}
+    assert send(base_url, "bce", dense).json()["notes"] == []
+
+
 def _saved(array: Array) -> bytes:
     file = io.BytesIO()
     np.save(file, array)

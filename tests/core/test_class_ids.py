@@ -121,6 +121,20 @@ def test_other_ids_are_refused(ids: list[float], params: dict[str, Any], code: s
     assert said in caught.value.detail
 
 
+@pytest.mark.parametrize("label", [1, 1.0, -1, 255])
+def test_with_one_class_the_first_remedy_is_that_of_labels(label: float) -> None:
+    with pytest.raises(RequestError) as caught:
+        elements("bce", np.zeros((2, 1)), np.array([0, label]), targets_format="index")
+    detail = caught.value.detail
+    assert detail.split("; ")[1:3] == [
+        "there is one class, and id 0 means it",
+        "if these are 0/1 labels, leave targets_format out and send them in the inputs' shape, "
+        "targets[:, None]",
+    ]
+    assert f"if {label:g} is a background, of no class, background_index={label:g} counts it" in detail
+    assert "subtract 1" not in detail
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [

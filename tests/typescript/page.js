@@ -18,6 +18,7 @@ async function look() {
   const refused = await failure(client.bce({ logits: [0, 0], targets: [0, 1.5] }));
   const led = await failure(new LossClient(`${location.origin}/elsewhere`).info());
   const unreachable = await failure(new LossClient("http://127.0.0.1:9", { retry: null }).info());
+  const gone = await failure(new LossClient(`${location.origin}/gone`, { retry: null }).info());
   const stopped = await failure(client.info({ signal: AbortSignal.abort() }));
   return {
     loss: whole.loss,
@@ -28,6 +29,7 @@ async function look() {
     refused: [refused instanceof InvalidRequest, refused.code, refused.errors[0].pointer],
     led: [led instanceof StatusError, led.status],
     unreachable: [unreachable instanceof ConnectionFailed, unreachable.message.includes("LOSSD_CORS_ORIGINS")],
+    gone: [gone instanceof ConnectionFailed, gone.message.split("; ").at(-1)],
     stopped: stopped.name,
     origin: (await failure(new LossClient().info())).status, // of the page's own server, which has no such route
   };

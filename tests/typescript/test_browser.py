@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class _Pages(SimpleHTTPRequestHandler):
-    """Files of a folder, a redirection, and what a page posts."""
+    """Files of a folder, a redirection, an address that does not answer, and what a page posts."""
 
     def __init__(self, found: Queue[Any], *args: Any, **others: Any) -> None:  # noqa: ANN401 # the base's own
         self._found = found
@@ -38,7 +38,7 @@ class _Pages(SimpleHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/login")
             self.end_headers()
-        else:
+        elif not self.path.startswith("/gone"):
             super().do_GET()
 
     def do_POST(self) -> None:
@@ -96,6 +96,7 @@ def test_a_page_of_another_origin_scores(tmp_path: Path) -> None:
             "refused": [True, "target_out_of_range", "/targets/1"],
             "led": [True, 0],
             "unreachable": [True, True],
+            "gone": [True, "is the server running?"],
             "stopped": "AbortError",
             "origin": 404,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -29,15 +30,17 @@ _BLOCKS: Final = re.findall(
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a project that has installed the package, packed from a copy of its sources."""
-    tool("tsc")
+    """A project that has installed the package, packed from a copy of its sources as README says."""
+    npm = tool("npm")
     folder = tmp_path_factory.mktemp("package")
     source = folder / "clients/typescript"
     shutil.copytree(
         PACKAGE, source, ignore=shutil.ignore_patterns("node_modules", "types", "LICENSE", "*.tgz")
     )
     shutil.copy(ROOT / "LICENSE", folder)
-    run(tool("npm"), "pack", "--silent", "--offline", folder=source)
+    bare = os.environ["PATH"]  # without the compiler of `make typescript`
+    run(npm, "ci", "--silent", "--prefer-offline", "--no-audit", "--no-fund", folder=source, PATH=bare)
+    run(npm, "pack", "--silent", folder=source, PATH=bare)
     (archive,) = source.glob("*.tgz")
     project = folder / "project"
     with tarfile.open(archive) as tar:

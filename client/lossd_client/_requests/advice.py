@@ -76,6 +76,8 @@ def _ids(ids: NDArray[Any], call: CheckedCall) -> str | None:
     if not -call.inputs.ndim <= call.axes.classes < call.inputs.ndim:
         return None
     classes = call.inputs.shape[call.axes.classes]
+    if classes == 1:
+        return None  # they may be labels, and the server says so
     kept = ids[~np.isnan(ids)] if ids.dtype.kind == "f" else ids
     for name in ("ignore_index", "background_index"):
         kept = kept[kept != call.params[name]] if isinstance(call.params.get(name), int | float) else kept

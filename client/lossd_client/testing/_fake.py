@@ -49,6 +49,10 @@ _SHOWN: Final = (
 )
 """The options that a report shows, in the server's order."""
 VERSION: Final = "fake"
+_ONE_CLASS: Final = (
+    "there is one class, whose id is 0, so every target that counts is positive; if these are 0/1 labels, "
+    "leave targets_format out and send them in the inputs' shape, targets[:, None]"
+)
 
 
 class FakeTransport:
@@ -111,6 +115,8 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     by_default = params["targets_format"] == "index" and "class_axis" not in dict(request.query)
     shapes = {key: array.shape for key, array in tensors.items()}
     notes = notes_of(shapes, elements.shape, params["class_axis"], by_index=by_default)
+    if params["targets_format"] == "index" and params["background_index"] is None:
+        notes += [_ONE_CLASS] if elements.shape[params["class_axis"]] == 1 else []
     if asked is not None and request.headers.get("Accept") == NPY:
         raise Refused("not_acceptable", "a report comes as JSON alone", status=406)
     if request.headers.get("Accept") == NPY:

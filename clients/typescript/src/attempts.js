@@ -146,12 +146,17 @@ const LONGEST_TIMER = 2 ** 31 - 1; // setTimeout fires longer ones at once
  */
 function unreachable(url, error) {
   const cause = /** @type {Error & { cause?: any }} */ (error);
-  // Node says why; browsers do not tell a page.
-  const reason = cause.cause
-    ? cause.cause.message || cause.cause.code
-    : `${cause.message}; are pages of this origin among the server's LOSSD_CORS_ORIGINS?`;
   const { origin } = new URL(url);
+  // Node says why; browsers do not tell a page.
+  const reason = cause.cause ? cause.cause.message || cause.cause.code : `${cause.message}; ${advice(origin)}`;
   return new ConnectionFailed(`${origin} cannot be reached, or its answer broke off: ${reason}`, { cause });
+}
+
+/** @param {string} origin */
+function advice(origin) {
+  return origin === globalThis.location?.origin
+    ? "is the server running?"
+    : "is the server running, and are pages of this origin among its LOSSD_CORS_ORIGINS?";
 }
 
 /**

@@ -6,7 +6,7 @@ Sums are exact, so blocks, order, machines and retries change no bit of the answ
 
 from lossd.extras import needs
 
-with needs("lossd.batch", "server,arrow"):
+with needs("lossd.batch", "local"):
     from lossd.batch.partial import Partial, RowsMissing, merge
     from lossd.batch.scorer import Scorer
     from lossd.types import RequestError

@@ -30,7 +30,7 @@ def score(tables: DataFrame | Sequence[Delayed], scorer: Scorer, **how: Any) -> 
         RowsMissing: The rows scored are not as many as Dask counts in the tables.
         RequestError: A row is refused; the text is the service's.
     """
-    with needs("lossd.batch.dask", "server,dask"):
+    with needs("lossd.batch.dask", "local,dask"):
         import dask
 
     if not isinstance(tables, Sequence):

@@ -50,7 +50,7 @@ def score(
         RowsMissing: The rows scored are not as many.
         ray.exceptions.RayTaskError: A row is refused; the message holds the service's text.
     """
-    with needs("lossd.batch.ray", "server,ray"):
+    with needs("lossd.batch.ray", "local,ray"):
         from ray.data import ActorPoolStrategy
 
     schema = ds.schema()

@@ -69,7 +69,7 @@ SHARED: Final = (
         "reduction",
         "mean",
         {"type": "string", "enum": ["none", "sum", "mean"], "default": "mean"},
-        "What becomes of the element losses.",
+        "What is returned: the `mean` or the `sum` of the elements' losses, or with `none` each of them.",
         checks.one_of("none", "sum", "mean"),
     ),
     Parameter(
@@ -90,8 +90,9 @@ SHARED: Final = (
             ],
             "default": "count",
         },
-        "What a mean divides by: the count of the elements, the sum of their weights, the sum of their "
-        "targets (at least 1), or a number. Under `axis` each output has its own divisor.",
+        "What a mean divides by. `count`: the number of elements; `weight`: the sum of their weights; "
+        "`positives`: the sum of their targets (at least 1), as detectors do; or a number. Under `axis` each "
+        "output has its own divisor.",
         checks.normalizer,
     ),
     Parameter(
@@ -112,7 +113,7 @@ SHARED: Final = (
         "label_smoothing",
         0.0,
         {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0},
-        "e: each target y becomes y (1 - e) + e / 2.",
+        "Moves targets towards 1/2, by e: each target y becomes y (1 - e) + e / 2.",
         checks.smoothing,
     ),
     Parameter(
@@ -147,7 +148,8 @@ SHARED: Final = (
                 {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1},
             ]
         },
-        "What the positive class weighs in the cross entropy: one number, or one for every class. May be "
+        "What the loss of positives is multiplied by: one number, or one for every class; by default 1. Over "
+        "1 a missed positive costs more than a false alarm; a common choice is negatives / positives. May be "
         "sent as a tensor instead.",
         checks.weights,
     ),
@@ -183,7 +185,9 @@ _LISTED: Final = (
                 "gamma",
                 1.5,
                 {"type": "number", "minimum": 0, "maximum": 1000, "default": 1.5},
-                "How much easy elements are damped; 0 not at all.",
+                "How much less easy elements count, those that the model gets right: each loss is multiplied "
+                "by (1 - p_t)^gamma, where p_t is the probability that it gives the truth. With 0 all count "
+                "alike.",
                 checks.number_between(0.0, 1000.0),
             ),
             Parameter(
@@ -201,16 +205,17 @@ _LISTED: Final = (
                     ],
                     "default": 0.25,
                 },
-                "What the positive class weighs against the negative's 1 - alpha: one number, or one for "
-                "every class; null turns it off.",
+                "The balance of positives and negatives: the loss of a positive is multiplied by alpha, that "
+                "of a negative by 1 - alpha. One number, or one for every class; null: neither is.",
                 checks.balance,
             ),
             Parameter(
                 "variant",
                 "sigmoid",
                 {"type": "string", "enum": list(VARIANTS), "default": "sigmoid"},
-                "What damps easy elements: `sigmoid` 1 - p_t, `exp` 1 - exp(-BCE) as in the line that YOLOv5 "
-                "comments out, `quality` |y - p| as in its QFocalLoss.",
+                "What is raised to the power gamma. `sigmoid`: 1 - p_t, the usual focal loss; `quality`: "
+                "|y - p|, for targets that are scores from 0 to 1 (QFocalLoss); `exp`: 1 + 1e-6 - exp(-BCE), "
+                "YOLOv5's other form, in which alpha multiplies negatives too.",
                 checks.one_of(*VARIANTS),
             ),
         ),

@@ -51,9 +51,18 @@ def _id_remedy(classes: int) -> Callable[[float], str]:
         if not abs(value) < _EXACT:
             return "ids count from 0; where one was -1 before a cast to unsigned integers, send signed ones"
         shown = f"{value:.17g}"
-        labels = f"; if the labels are 1 to {classes}, subtract 1" if value == classes else ""
+        if classes == 1:
+            # "Subtract 1" and a background are no remedies for labels: they make others of them.
+            begin = (
+                "there is one class, and id 0 means it; if these are 0/1 labels, leave targets_format out "
+                "and send them in the inputs' shape, targets[:, None]"
+            )
+        elif value == classes:
+            begin = f"ids count from 0; if the labels are 1 to {classes}, subtract 1"
+        else:
+            begin = "ids count from 0"
         return (
-            f"ids count from 0{labels}; if {shown} is a background, of no class, background_index={shown} "
+            f"{begin}; if {shown} is a background, of no class, background_index={shown} "
             f"counts it with targets of 0; if it means unlabelled, ignore_index={shown} leaves it out of sum "
             "and count"
         )

@@ -117,6 +117,7 @@ def assemble(
     notes = (*body.notes, *_shape_notes(tensors, shape, axis))
     if params["targets_format"] == "index" and "class_axis" not in sent_params:
         notes += _class_axis_notes(shape, axis)
+    notes += _one_class_notes(params, shape, axis)
     return LossRequest(loss.name, tensors, params, own, options, notes), cut
 
 
@@ -168,7 +169,8 @@ def assemble_rows(
     shape = _check(loss, tensors, params)
     own, options = own_params(loss, params), _options(params, rows)
     lists = _take_lists(params, shape)
-    return LossRequest(loss.name, rows, params, own, options), shape[1:], lists
+    notes = _one_class_notes(params, shape, class_axis(params, shape))
+    return LossRequest(loss.name, rows, params, own, options, notes), shape[1:], lists
 
 
 def _row_tensors(columns: Sequence[Column], *, by_index: bool) -> dict[str, Tensor]:
@@ -329,6 +331,16 @@ def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
     return (
         f"class ids were taken along axis {axis} of the inputs, {list(shape)}; if the classes lie along axis "
         f"{others[0]}, class_axis={others[0]} says so",
+    )
+
+
+def _one_class_notes(params: Mapping[str, object], shape: Shape, axis: int) -> tuple[str, ...]:
+    """Return a note on ids of one class without a background: they may be labels that are all 0."""
+    if params["targets_format"] != "index" or params["background_index"] is not None or shape[axis] != 1:
+        return ()
+    return (
+        "there is one class, whose id is 0, so every target that counts is positive; if these are 0/1 "
+        "labels, leave targets_format out and send them in the inputs' shape, targets[:, None]",
     )
 
 

@@ -211,9 +211,10 @@ class Quotas:
             allowed = max(1.0, most * self._share(row, 2))
             if sum(own[2 * row] for own in self._in_flight) > allowed + 1e-9:
                 self._refuse(row, 2, 1.0)
-                detail = (
-                    f"team {team} may have {most} requests in flight; wait for one of them to be answered"
-                )
+                what = f"{most} requests in flight; wait for one of them"
+                if most == 1:
+                    what = "1 request in flight; wait for it"
+                detail = f"team {team} may have {what} to be answered"
                 raise RequestError(ErrorCode.TOO_MANY_IN_FLIGHT, detail)
         if most_bytes is None:
             return
@@ -235,9 +236,10 @@ class Quotas:
             self._refuse(row, 1, self._last_charge.get(row, 1))
             late = self._wait(over, rate, share)
             detail = (
-                f"team {team} may have {rate:g} elements a second scored, and is {late:.1f} s ahead of that"
+                f"team {team} may have {_counted(rate, 'element')} a second scored, and is {late:.1f} s "
+                "ahead of that; send less, or wait"
             )
-            raise RequestError(ErrorCode.RATE_LIMITED, f"{detail}; send less, or wait", retry_after=late)
+            raise RequestError(ErrorCode.RATE_LIMITED, detail, retry_after=late)
 
     def _take_rate(self, row: int, limits: Limits, team: str) -> None:
         full = limits.requests_per_second
@@ -250,9 +252,14 @@ class Quotas:
         if over > 1e-9 * rate:
             self._rates.use(2 * row, -1.0)
             self._refuse(row, 0, 1.0)
-            detail = f"team {team} may send {full:g} requests a second; send fewer and larger ones, or wait"
+            most = f"{_counted(full, 'request')} a second"
+            detail = f"team {team} may send {most}; send fewer and larger ones, or wait"
             raise RequestError(ErrorCode.RATE_LIMITED, detail, retry_after=self._wait(over, full, share))
         self._rates.update(2 * row, rate)
+
+
+def _counted(number: float, unit: str) -> str:
+    return f"{number:g} {unit}{'' if number == 1 else 's'}"
 
 
 def _rates(limits: Limits) -> list[tuple[int, str, float, str]]:
