@@ -49,7 +49,6 @@ def _first_arrays(page: Page, url: str, folder: Path) -> None:
 def _side_by_side(page: Page, url: str, folder: Path) -> None:
     page.goto(f"{url}/ui")
     _score(page, folder / "logits.npy", folder / "clean-labels.npy")
-    page.get_by_label("Remove logits.npy", exact=True).click()
     _score(page, folder / "retrained-logits.npy")
     page.get_by_role("button", name="Compare", exact=True).click()
     page.wait_for_selector("#results [data-section=comparison]")
@@ -93,6 +92,7 @@ def photograph(lesson: Path, url: str, folder: Path) -> None:
             viewport={"width": _WIDTH, "height": _HEIGHT}, color_scheme="light", reduced_motion="reduce"
         )
         show(page, url, folder)
+        page.evaluate("scrollTo(0, 0)")
         taken = page.screenshot(animations="disabled")
         pixels = browser.new_page().evaluate(_PIXELS, base64.b64encode(taken).decode())
         browser.close()

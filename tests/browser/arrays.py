@@ -60,7 +60,7 @@ def _save(arrays: Arrays) -> None:
     for name, array in (("logits", arrays.logits), ("targets", arrays.targets), ("better", arrays.better)):
         np.save(folder / f"{name}.npy", array)
     np.save(folder / "run7_out.npy", arrays.logits)  # which is which, their names do not say
-    np.save(folder / "val_2024.npy", arrays.targets)
+    np.save(folder / "val_2024.npy", arrays.targets.astype(np.float32))  # nor their types
     np.savez(folder / "both.npz", logits=arrays.logits, targets=arrays.targets)
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     (folder / "names.txt").write_text("\n".join(arrays.names) + "\n")

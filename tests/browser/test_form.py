@@ -281,6 +281,180 @@ def test_class_ids_are_offered_where_shapes_allow_nothing_else(
     expect(page.locator("#misfits")).to_contain_text("[400] does not fit")
 
 
+# ---- Places by type
+
+
+def test_types_say_what_names_do_not(page: Page, arrays: Arrays, files: Path) -> None:
+    np.save(files / "val_2024.npy", arrays.targets)
+    _choose(page, files / "val_2024.npy", arrays.path("run7_out.npy"))
+    expect(page.get_by_text("run7_out.npy is taken as logits")).to_be_visible()
+    assert _place(page, "run7_out.npy") == "logits"
+    assert _place(page, "val_2024.npy") == "targets"
+    report, _ = _run(page)
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
+
+
+def test_types_say_that_integers_of_one_axis_less_are_class_ids(
+    page: Page, arrays: Arrays, files: Path
+) -> None:
+    ids = np.arange(400) % len(CLASSES)
+    np.save(files / "val_2024.npy", ids)
+    _choose(page, arrays.path("run7_out.npy"))
+    expect(page.get_by_text("Say what run7_out.npy is.")).to_be_visible()  # one alone may be either
+    _choose(page, files / "val_2024.npy")
+    expect(page.get_by_label("The targets are class ids")).to_be_checked()
+    x, y = arrays.logits.astype(np.float64), np.eye(len(CLASSES))[ids]
+    report, _ = _run(page)
+    assert _mean(report) == pytest.approx(float(np.mean(np.logaddexp(0, x) - x * y)), rel=1e-12)
+
+
+def test_a_name_says_more_than_a_type(page: Page, arrays: Arrays, files: Path) -> None:
+    np.save(files / "val_2024.npy", arrays.targets)
+    _choose(page, arrays.path("logits.npy"), files / "val_2024.npy")
+    expect(page.get_by_label("What val_2024.npy is")).to_have_value("targets")
+    _choose(page, arrays.path("targets.npy"))
+    expect(page.get_by_label("What targets.npy is")).to_have_value("targets")
+    assert _place(page, "val_2024.npy") == ""
+    expect(page.get_by_role("button", name=_GO)).to_be_disabled()
+
+
+@pytest.mark.parametrize("shape", [(400,), (399, 6), (6,)])
+def test_integers_that_cannot_be_targets_are_asked_about(
+    page: Page, arrays: Arrays, files: Path, shape: tuple[int, ...]
+) -> None:
+    np.save(files / "val_2024.npy", np.zeros(shape, bool))  # class ids are integers
+    _choose(page, arrays.path("logits.npy"), files / "val_2024.npy")
+    expect(page.get_by_text("Say what val_2024.npy is.")).to_be_visible()
+    assert _place(page, "val_2024.npy") == ""
+
+
+# ---- Another model
+
+
+def _is_shown(page: Page, title: str) -> None:
+    expect(page.locator(".result-title")).to_have_text(title)
+    expect(page.locator(".result")).not_to_have_attribute("aria-busy", "true", timeout=30_000)
+
+
+@pytest.mark.parametrize("name", ["retrained-logits.npy", "epoch9.npy"])
+def test_after_a_run_the_next_model_takes_the_former_ones_place(
+    page: Page, arrays: Arrays, files: Path, watch: Watch, name: str
+) -> None:
+    np.save(files / name, arrays.better)
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    _run(page)
+    _is_shown(page, "logits.npy")
+    _choose(page, files / name)
+    expect(page.get_by_text(f"{name} takes the place of logits.npy")).to_be_visible()
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(2)
+    report, _ = _run(page)
+    assert _mean(report) == pytest.approx(arrays.losses(arrays.better).mean(), rel=1e-12)
+    _is_shown(page, name)
+    with page.expect_request(lambda each: "paired" in each.url) as asked:  # with both models' bytes
+        page.get_by_role("button", name="Compare", exact=True).click()
+    answer = asked.value.response()
+    assert answer is not None
+    difference = arrays.losses(arrays.better).mean() - arrays.losses().mean()
+    assert Report(answer.json()["report"]).paired.mean == pytest.approx(difference, rel=1e-9)
+    _is_shown(page, f"{name} against logits.npy")
+
+
+def test_after_a_run_the_next_model_can_be_its_baseline(page: Page, arrays: Arrays, files: Path) -> None:
+    np.save(files / "retrained-logits.npy", arrays.better)
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    _run(page)
+    _is_shown(page, "logits.npy")
+    _choose(page, files / "retrained-logits.npy")
+    page.get_by_role("button", name="Score logits.npy against it instead").click()
+    assert _place(page, "logits.npy") == "logits"
+    assert _place(page, "retrained-logits.npy") == "baseline"
+    report, answer = _run(page)
+    assert _query(answer)["tensors"] == ["targets,baseline,logits"]
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["retrained-logits.npy", "epoch9.npy"])
+@pytest.mark.parametrize("is_instead", [False, True])
+def test_before_a_run_a_second_model_is_what_is_compared_with(
+    page: Page, arrays: Arrays, files: Path, name: str, *, is_instead: bool
+) -> None:
+    np.save(files / name, arrays.better)
+    _choose(page, arrays.path("logits.npy"), files / name, arrays.path("targets.npy"))
+    expect(page.get_by_text(f"{name} is taken as another model's outputs")).to_be_visible()
+    assert _place(page, name) == "baseline"
+    expect(page.get_by_role("button", name=_GO)).to_be_enabled()
+    if is_instead:
+        page.get_by_role("button", name="Use it instead of logits.npy").click()
+        assert _place(page, name) == "logits"
+        expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(2)
+    report, _ = _run(page)
+    wanted = arrays.losses(arrays.better if is_instead else None).mean()
+    assert _mean(report) == pytest.approx(wanted, rel=1e-12)
+    assert ("paired" in report) is not is_instead
+
+
+def test_after_a_run_other_files_follow_those_of_their_places(
+    page: Page, arrays: Arrays, files: Path
+) -> None:
+    np.save(files / "clean_labels.npy", 1 - arrays.targets)
+    _choose(page, arrays.path("both.npz"))
+    _run(page)
+    _is_shown(page, "both.npz")
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(2)
+    _run(page)
+    _is_shown(page, "logits.npy")
+    _choose(page, files / "clean_labels.npy")
+    report, _ = _run(page)
+    x = arrays.logits.astype(np.float64)
+    flipped = float(np.mean(np.logaddexp(0, x) - x * (1 - arrays.targets)))
+    assert _mean(report) == pytest.approx(flipped, rel=1e-12)
+    _is_shown(page, "logits.npy (2)")
+
+
+def test_before_a_run_a_second_file_of_targets_is_asked_about(
+    page: Page, arrays: Arrays, files: Path
+) -> None:
+    np.save(files / "clean_labels.npy", 1 - arrays.targets)
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"), files / "clean_labels.npy")
+    expect(page.get_by_text("Say what clean_labels.npy is. If it is not needed, remove it")).to_be_visible()
+    page.get_by_role("button", name="Remove clean_labels.npy").click()
+    expect(page.get_by_role("button", name=_GO)).to_be_enabled()
+
+
+def test_a_run_is_called_as_its_file(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    page.get_by_label("loss", exact=True).select_option("focal")
+    page.get_by_label("gamma", exact=True).fill("2.5")
+    _run(page, "focal")
+    _is_shown(page, "logits.npy")
+    expect(page.locator("#results .runs li")).to_contain_text("focal, gamma 2.5, alpha 0.25")
+
+
+# ---- Keys
+
+
+def test_without_a_key_the_page_says_what_can_be_done(
+    visit: Visit, team_server: TeamServer, arrays: Arrays, watch: Watch
+) -> None:
+    watch.allow("status of 401")
+    page = visit(f"{team_server.url}/ui")
+    dialog = page.get_by_role("dialog", name="This server asks for a key")
+    expect(dialog).to_contain_text("Ask whoever runs the server")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
+    expect(page.locator("#problems")).to_contain_text("Without a key you can look around")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    _choose(page, arrays.path("logits.npy"), arrays.path("short_targets.npy"))
+    expect(page.locator("#misfits")).to_contain_text("does not fit")
+    expect(dialog).to_have_count(0)
+    page.locator("#problems").get_by_role("button", name="Give a key").click()
+    dialog.get_by_label("Key", exact=True).fill(team_server.vision)
+    dialog.get_by_role("button", name="Use this key").click()
+    expect(page.locator("#problems")).to_be_empty()
+    expect(page.get_by_label("loss", exact=True)).to_be_visible()
+
+
 # ---- Parameters
 
 
@@ -316,7 +490,45 @@ def test_parameters_reach_the_server(page: Page, arrays: Arrays) -> None:
 def test_defaults_are_the_servers_and_are_not_sent(page: Page, arrays: Arrays) -> None:
     _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
     _, answer = _run(page)
-    assert _query(answer) == {"report": ["all"], "tensors": ["logits,targets"]}
+    # A report of all has the sums for other weights only if they are asked for.
+    assert _query(answer) == {
+        "report": ['["totals","classes","top","histogram","calibration","sweep"]'],
+        "tensors": ["logits,targets"],
+    }
+
+
+def test_a_report_of_cross_entropy_has_all_sections_and_the_sums(
+    page: Page, server: LiveServer, arrays: Arrays, files: Path
+) -> None:
+    x, y = arrays.logits, arrays.targets
+    np.save(files / "logits.npy", x[:, 0])
+    np.save(files / "targets.npy", y[:, 0])
+    _choose(page, files / "logits.npy", files / "targets.npy")  # without classes
+    report, _ = _run(page)
+    with LossClient(server.url) as client:
+        wanted = client.report("bce", x[:, 0], y[:, 0]).to_dict()
+    assert _sections(report, "sweep") == _sections(wanted, "sweep")
+    assert "sweep" in report
+
+
+def test_the_weight_of_positives_is_a_slider_of_cross_entropy(
+    page: Page, server: LiveServer, arrays: Arrays, watch: Watch
+) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    report, _ = _run(page)
+    field = page.get_by_role("spinbutton", name="pos_weight, exactly")
+    mean = page.locator(".sliders-mean")
+    expect(mean).to_have_attribute("data-value", str(_mean(report)))
+    before = list(watch.requests)
+    with LossClient(server.url) as client:
+        for weight in (0.0, 0.3, 17.5):
+            field.fill(str(weight))
+            wanted = client.bce(arrays.logits, arrays.targets, pos_weight=weight)
+            page.wait_for_timeout(100)
+            assert float(mean.get_attribute("data-value") or "nan") == pytest.approx(wanted.loss, rel=1e-12)
+    assert watch.requests == before
+    for command, found in _run_all(page, arrays.folder).items():
+        assert _sections(found) == _sections(report), command
 
 
 def test_a_loss_that_an_operator_added_has_its_fields(visit: Visit, tmp_path: Path, arrays: Arrays) -> None:

@@ -121,7 +121,8 @@ def test_a_team_that_has_used_its_rate_waits_and_can_stop_waiting(
     give(page, tmp_path / "logits.npy", tmp_path / "targets.npy")
     button = page.get_by_role("button", name="Show the loss")
     button.click()
-    expect(page.locator("#progress-text, [data-section=totals]").first).to_be_visible()
+    sent = page.locator("#progress-text, .result-title").filter(visible=True)
+    expect(sent.first).to_be_visible()
     expect(button).to_be_enabled(timeout=WAIT_MS)
     button.click()
     expect(page.locator("#progress-text")).to_contain_text(

@@ -258,3 +258,26 @@ def test_a_server_that_keeps_no_usage_says_so_once(visit: Visit, watch: Watch, t
         expect(page.locator(".usage-team")).to_contain_text("keeps no usage")
         assert [row[0] for row in rows(page, "Teams")] == ["vision", "platform"]
         expect(page.get_by_role("region", name="Totals")).to_have_count(0)
+
+
+_LOOK = """(button) => [button, button.closest("th")].map((each) => {
+  const { font, color, backgroundColor, padding, margin, border, borderRadius } = getComputedStyle(each);
+  const { content, color: arrow } = getComputedStyle(each, "::after");
+  return { font, color, backgroundColor, padding, margin, border, borderRadius, content, arrow };
+})"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_headers_look_like_those_of_reports(used: Used, visit: Visit, watch: Watch, scheme: str) -> None:
+    def themed(url: str) -> Page:
+        return visit(url, color_scheme=scheme)
+
+    page = open_usage(themed, watch, used.server.url, used.keys["platform"])
+    teams = page.get_by_role("region", name="Teams", exact=True)
+    expect(teams.locator("thead button").first).to_be_visible()
+    shown = [teams.locator("thead button").nth(column).evaluate(_LOOK) for column in (0, 4)]
+    page.get_by_role("tab", name="Loss").click()
+    page.get_by_role("button", name="Try an example").click()
+    classes = page.locator('[data-section="classes"] table.lossd-sortable').first
+    expect(classes).to_be_visible()
+    assert shown == [classes.locator("thead button").nth(column).evaluate(_LOOK) for column in (0, 1)]

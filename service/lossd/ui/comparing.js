@@ -14,8 +14,8 @@ const SAME = /** @type {const} */ (["targets", "weight", "mask", "pos_weight"]);
  * @param {Run} run
  * @param {Run} baseline
  * @param {{ onProgress: (progress: Progress) => void, signal: AbortSignal }} options
- * @returns {Promise<Report | undefined>} Undefined where the runs are not of the same targets, or differ in what the
- *   server refuses to compare, which it says itself.
+ * @returns {Promise<Report | undefined>} Undefined where the runs are not of the same targets, or differ in
+ *   what the server refuses to compare, which it says itself.
  */
 export async function compared(run, baseline, options) {
   if (run.scored === null || baseline.scored === null) return undefined;
@@ -29,7 +29,8 @@ export async function compared(run, baseline, options) {
   }
   const { sweep, calibration_bins, top, ...params } = run.scored.params; // of sections that are not asked for
   const { groups, ids } = run.scored.files;
-  const wanted = ["classes", ...(groups ? ["groups"] : []), ...(ids ? ["top"] : [])]; // names of rows are for lists
+  // Names of rows are for lists.
+  const wanted = ["classes", ...(groups ? ["groups"] : []), ...(ids ? ["top"] : [])];
   const kept = wanted.filter((section) => section in run.document);
   const sections = ["totals", ...kept, "paired"];
   return score({ ...run.scored, params }, { ...options, baseline: other, sections });

@@ -1,5 +1,5 @@
-// An example to try: the outputs of a made-up model for 600 images of 8 classes, the same each time. Bicycles are
-// hard for it, the rear camera sees less, and a few labels are wrong.
+// An example to try: the outputs of a made-up model for 600 images of 8 classes, the same each time. Bicycles
+// are hard for it, the rear camera sees less, and a few labels are wrong.
 
 import { toNpy } from "./client/npy.js";
 
@@ -59,8 +59,8 @@ function given(name, place, parts) {
 }
 
 /**
- * Numbers from 0 to 1, the same for a seed on every machine: a linear congruential generator of 32 bits (Numerical
- * Recipes), of which the upper 24 are used.
+ * Numbers from 0 to 1, the same for a seed on every machine: a linear congruential generator of 32 bits
+ * (Numerical Recipes), of which the upper 24 are used.
  * @param {number} seed
  */
 function randomNumbers(seed) {
@@ -71,7 +71,11 @@ function randomNumbers(seed) {
   };
 }
 
-/** About normal: a sum of uniform numbers, which needs no logarithm, whose last digit differs between browsers. @param {() => number} random */
+/**
+ * About normal: a sum of uniform numbers, which needs no logarithm, whose last digit differs between
+ * browsers.
+ * @param {() => number} random
+ */
 function normal(random) {
   let sum = -6;
   for (let count = 0; count < 12; count++) sum += random();

@@ -2,16 +2,27 @@
 
 import { button, element, sizeText } from "./elements.js";
 import { recognise } from "./files.js";
-import { PLACE_TEXT, placeByName, PLACES_OF, shapeText, stem } from "./places.js";
+import {
+  isOfSecondModel,
+  PLACE_TEXT,
+  placeByName,
+  placeByType,
+  PLACES_OF,
+  shapeText,
+  stem,
+} from "./places.js";
 
 /** @import { Found } from "./files.js" */
 /** @import { Item, Place } from "./places.js" */
+/** @typedef {Exclude<Found, { kind: "report" }>} Usable */
 /** @typedef {{ item: Item, root: HTMLElement, show: () => void }} Row */
 
 let made = 0;
 
 export class FileList {
   root = element("ul", { class: "files", "aria-label": "Files" });
+  /** What was done with files that others stood in the way of, and what else could be. */
+  notice = element("div", { class: "notice", role: "status" });
   /** @type {Row[]} */
   #rows = [];
   #onChange;
@@ -26,25 +37,113 @@ export class FileList {
   }
 
   /**
-   * Add a file; one of the same name takes the place of the former.
-   * @param {Exclude<Found, { kind: "report" }>} found
-   * @param {Place} [place] By default what its name says, if no other file has it.
+   * Take files: each has the place that its name says, else that its type leaves, else people are asked.
+   * @param {readonly { found: Usable, place?: Place }[]} given One of a name takes the place of the former.
    */
-  add(found, place) {
-    const former = this.#rows.find(({ item }) => item.found.file.name === found.file.name);
-    if (former) this.#drop(former);
-    const byName = place ?? former?.item.place ?? placeByName(found);
-    const isTaken = byName !== "groups" && this.items.some((item) => slot(item.place) === slot(byName));
-    const item = { found, place: isTaken ? "" : byName, label: stem(found.file.name).replaceAll(",", " ") };
-    const row = this.#rowOf(item);
-    this.#rows.push(row);
-    this.root.append(row.root);
+  take(given) {
+    this.notice.replaceChildren();
+    for (const { found, place } of given) this.#add(found, place);
+    for (const [item, place] of placeByType(this.items)) Object.assign(item, { place, isByType: true });
+    for (const row of [...this.#rows]) this.#takeSecondModel(row);
     this.#changed();
   }
 
   clear() {
+    this.notice.replaceChildren();
     for (const row of [...this.#rows]) this.#drop(row);
     this.#changed();
+  }
+
+  /** @param {Usable} found @param {Place} [place] */
+  #add(found, place) {
+    const { name } = found.file;
+    const former = this.#rows.find(({ item }) => item.found.file.name === name);
+    if (former) this.#drop(former);
+    const label = stem(name).replaceAll(",", " ");
+    /** @type {Item} */
+    const item = { found, place: place ?? former?.item.place ?? placeByName(found), label };
+    this.#makeRoom(item);
+    this.#append(this.#rowOf(item));
+  }
+
+  /**
+   * Take away files that were scored and that a new one follows; before that, who is first keeps its place.
+   * @param {Item} item
+   */
+  #makeRoom(item) {
+    const scored = this.#rows.filter((row) => row.item.hasRun && standsInTheWay(row.item, item));
+    for (const row of scored) this.#drop(row);
+    if (scored.length) this.#sayReplaced(item, scored);
+    const holder = this.items.find((other) => isOfSameSlot(other, item));
+    if (holder?.isByType)
+      holder.place = ""; // its name said nothing, and this one's does
+    else if (holder) item.place = "";
+  }
+
+  /**
+   * Take outputs of the inputs' shape, whose place is taken or not known, as another model's: after a run
+   * they are what is scored next, before it what is compared with.
+   * @param {Row} row
+   */
+  #takeSecondModel({ item }) {
+    const inputs = this.#rows.find((row) => isOfSecondModel(item, row.item, this.items));
+    if (inputs === undefined) return;
+    if (inputs.item.hasRun) {
+      item.place = inputs.item.place;
+      this.#drop(inputs);
+      this.#sayReplaced(item, [inputs]);
+    } else if (!this.items.some(({ place }) => place === "baseline")) {
+      item.place = "baseline";
+      this.#say(
+        `${nameOf(item)} is taken as another model's outputs, which ${nameOf(inputs.item)} is compared with.`,
+        button(`Use it instead of ${nameOf(inputs.item)}`, () => this.#swap(item, inputs.item.place, inputs)),
+      );
+    }
+  }
+
+  /** @param {Item} item @param {readonly Row[]} former */
+  #sayReplaced(item, former) {
+    const names = former.map((row) => nameOf(row.item)).join(", ");
+    const inputs = former.find((row) =>
+      isOfSecondModel({ ...item, place: "" }, row.item, [row.item, ...this.items]),
+    );
+    const instead = inputs && !this.items.some(({ place }) => place === "baseline");
+    this.#say(
+      `${nameOf(item)} takes the place of ${names}, whose run stays in the list of runs, to compare with.`,
+      ...(instead
+        ? [
+            button(`Score ${nameOf(inputs.item)} against it instead`, () =>
+              this.#swap(item, "baseline", null, inputs),
+            ),
+          ]
+        : []),
+    );
+  }
+
+  /** @param {string} text @param {readonly HTMLElement[]} choices */
+  #say(text, ...choices) {
+    this.notice.append(element("p", { class: "row" }, [text, ...choices]));
+  }
+
+  /**
+   * Do what was offered instead.
+   * @param {Item} item
+   * @param {Place} place
+   * @param {Row | null} gone
+   * @param {Row} [back]
+   */
+  #swap(item, place, gone, back) {
+    if (gone) this.#drop(gone);
+    if (back) this.#append(back);
+    item.place = place;
+    this.notice.replaceChildren();
+    this.#changed();
+  }
+
+  /** @param {Row} row */
+  #append(row) {
+    this.#rows.push(row);
+    this.root.append(row.root);
   }
 
   /** @param {Row} row */
@@ -101,10 +200,14 @@ export class FileList {
 
   /** @param {Item} item @param {Place} place */
   #place(item, place) {
-    for (const other of this.items) {
-      if (other !== item && place !== "groups" && slot(other.place) === slot(place)) other.place = "";
-    }
+    this.notice.replaceChildren();
     item.place = place;
+    item.isByType = false;
+    for (const other of this.#rows) {
+      if (other.item === item || !isOfSameSlot(other.item, item)) continue;
+      if (other.item.hasRun) this.#drop(other);
+      else other.item.place = "";
+    }
     this.#changed();
   }
 
@@ -117,12 +220,34 @@ export class FileList {
   }
 }
 
+/** @param {Item} item */
+function nameOf({ found }) {
+  return found.file.name;
+}
+
+/** @param {Item} item */
+function isWhole({ found }) {
+  return found.kind === "npz" || found.kind === "arrow";
+}
+
 /**
- * Logits and probabilities share one: a request has either.
- * @param {Place} place
+ * Whether a request has either of two files. Logits and probabilities share their slot.
+ * @param {Item} one
+ * @param {Item} other
  */
-function slot(place) {
-  return place === "probabilities" ? "logits" : place || Symbol("none");
+function isOfSameSlot({ place: one }, { place: other }) {
+  const slots = [one, other].map((place) => (place === "probabilities" ? "logits" : place));
+  return slots[0] === slots[1] && one !== "" && one !== "groups";
+}
+
+/**
+ * Whether a file that was scored has to go for a new one.
+ * @param {Item} former
+ * @param {Item} item
+ */
+function standsInTheWay(former, item) {
+  if (!isWhole(former) && !isWhole(item)) return isOfSameSlot(former, item);
+  return former.place !== "classes" && item.place !== "classes";
 }
 
 /** @param {Found} found */

@@ -1,4 +1,5 @@
-// Files that people give: what each is, told by its first bytes, and what to do about one that cannot be used.
+// Files that people give: what each is, told by its first bytes, and what to do about one that cannot be
+// used.
 
 import { arrowColumns, beginning, itemSize, npyHead, zipMembers } from "./heads.js";
 
@@ -77,7 +78,8 @@ function begins(head, magic) {
 }
 
 const STREAM =
-  'table = pa.ipc.open_file("NAME").read_all(); stream = pa.ipc.new_stream("stream.arrow", table.schema); stream.write_table(table); stream.close()';
+  'table = pa.ipc.open_file("NAME").read_all(); ' +
+  'stream = pa.ipc.new_stream("stream.arrow", table.schema); stream.write_table(table); stream.close()';
 /** @type {readonly { magic: string, what: string, remedy: string }[]} */
 const OTHERS = [
   { magic: "ARROW1", what: "an Arrow file (Feather), not an Arrow stream", remedy: STREAM },
@@ -149,13 +151,14 @@ async function zipFile(file) {
   }
   if (!members.some(({ name }) => name.endsWith(".npy"))) {
     throw new UnusableFile(
-      `${file.name} is a zip without .npy files. In Python: np.savez("batch.npz", logits=logits, targets=targets)`,
+      `${file.name} is a zip without .npy files. ` +
+        'In Python: np.savez("batch.npz", logits=logits, targets=targets)',
     );
   }
   return {
     file,
     kind: "npz",
-    members: members.map(({ name, head }) => ({ name: name.replace(/\.npy$/, ""), head })),
+    members: members.map((member) => ({ ...member, name: member.name.replace(/\.npy$/, "") })),
   };
 }
 
@@ -216,6 +219,7 @@ function jsonFile(file, text) {
     return { file, kind: "lines", lines: document };
   }
   throw new UnusableFile(
-    `${file.name} is JSON, but neither a report (of lossd report --out, or this page) nor a list of names. Save arrays in Python: np.save("logits.npy", logits)`,
+    `${file.name} is JSON, but neither a report (of lossd report --out, or this page) nor a list of names. ` +
+      'Save arrays in Python: np.save("logits.npy", logits)',
   );
 }

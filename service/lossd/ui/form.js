@@ -1,5 +1,6 @@
 // The form: which files, which loss; then the request, with its progress.
 
+import { StatusError } from "./client/index.js";
 import { commandsElement } from "./commands.js";
 import { button, element, sizeText } from "./elements.js";
 import { exampleFiles } from "./example.js";
@@ -12,7 +13,8 @@ import { filesOf, score } from "./requests.js";
 import { session } from "./session.js";
 
 /** @import { Info } from "./client/index.js" */
-/** @import { Found } from "./files.js" */
+/** @import { Usable } from "./file_list.js" */
+/** @import { Item } from "./places.js" */
 /** @import { Progress } from "./upload.js" */
 /** @import { Run } from "./requests.js" */
 
@@ -55,6 +57,7 @@ class Form {
     const form = element("form", { class: "score-form" }, [
       this.#dropZone(),
       this.#files.root,
+      this.#files.notice,
       this.#fileProblems,
       this.#links,
       this.#hint,
@@ -97,7 +100,8 @@ class Form {
     return element("div", { class: "drop" }, [
       element("h2", {}, ["Drop your model's outputs and the targets here"]),
       element("p", { id: "drop-note" }, [
-        "See which classes and rows make the loss. Drop two .npy files, one .npz, an Arrow stream, or a saved report.",
+        "See which classes and rows make the loss. Drop two .npy files, one .npz, an Arrow stream, or a " +
+          "saved report.",
       ]),
       element("div", { class: "row" }, [
         element("label", { for: "choose", class: "choose" }, ["Choose files"]),
@@ -105,7 +109,8 @@ class Form {
         button("Try an example", () => this.#tryExample(), { id: "example" }),
       ]),
       element("p", { class: "note" }, [
-        "If you have them, also: another model's outputs to compare with, and names of classes, rows and groups in text files, one a line. Files go to this server, which does not keep them.",
+        "If you have them, also: another model's outputs to compare with, and names of classes, rows and " +
+          "groups in text files, one a line. Files go to this server, which does not keep them.",
       ]),
     ]);
   }
@@ -119,9 +124,11 @@ class Form {
       this.#isReady = true;
     } catch (error) {
       if (this.#isReady) return; // what it said before stands; the next request asks for a key
+      const isKeyless = error instanceof StatusError && error.status === 401 && !session.hasKey;
       this.#problems.replaceChildren(
-        problemElement(error),
-        button("Try again", () => this.#load()),
+        ...(isKeyless
+          ? [keylessElement()]
+          : [problemElement(error), button("Try again", () => this.#load())]),
       );
     }
     this.#show();
@@ -130,14 +137,17 @@ class Form {
   /** @param {readonly File[]} files */
   async #take(files) {
     this.#fileProblems.replaceChildren();
+    /** @type {{ found: Usable }[]} */
+    const taken = [];
     await takeFiles(files, {
       onFound: (found) => {
         if (found.kind === "report")
           this.#onRun({ name: found.file.name, document: found.document, scored: null });
-        else this.#files.add(found);
+        else taken.push({ found });
       },
       onError: (error) => this.#fileProblems.append(problemElement(error)),
     });
+    if (taken.length) this.#files.take(taken);
     this.#fileProblems.scrollIntoView({ block: "nearest" });
     this.#say(`${files.length === 1 ? (files[0]?.name ?? "") : `${files.length} files`} taken.`);
   }
@@ -148,7 +158,7 @@ class Form {
     this.#links.replaceChildren("The example's files: ");
     for (const { file, place } of exampleFiles()) {
       const found = await recognise(file);
-      if (found.kind !== "report") this.#files.add(found, place);
+      if (found.kind !== "report") this.#files.take([{ found, place }]);
       this.#links.append(
         element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]),
         " ",
@@ -163,7 +173,7 @@ class Form {
   #show() {
     const { items } = this.#files;
     this.#loss.suggestClassIds(areClassIds(items));
-    const { params, classAxis, hasClassIds } = this.#loss.asked();
+    const { params, classAxis, hasClassIds } = this.#loss.asked(items);
     this.#notes.replaceChildren(
       ...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])),
     );
@@ -186,17 +196,20 @@ class Form {
     this.#running.hidden = false;
     this.#progressed({ sent: 0, total: 0 });
     this.#say("Sending.");
+    this.#show(); // the button is off
     try {
       const { signal } = this.#controller;
+      const { items } = this.#files;
       const scored = {
         loss: this.#loss.name,
-        params: this.#loss.asked().params,
-        ...(await filesOf(this.#files.items)),
+        params: this.#loss.asked(items).params,
+        ...(await filesOf(items)),
       };
-      this.#show();
+      const name = nameOf(items);
       const document = await score(scored, { signal, onProgress: (progress) => this.#progressed(progress) });
       this.#say("Done. The results are shown after the form.");
-      this.#onRun({ name: this.#runName(), document, scored });
+      for (const item of items) item.hasRun = true;
+      this.#onRun({ name, document, scored });
     } catch (error) {
       if (this.#controller.signal.aborted) this.#say("Cancelled.");
       else this.#fail(error);
@@ -234,15 +247,31 @@ class Form {
   #say(text) {
     if (this.#said.textContent !== text) this.#said.textContent = text;
   }
+}
 
-  #runName() {
-    const { items } = this.#files;
-    const main = items.find(({ place }) => place === "logits" || place === "probabilities") ?? items[0];
-    const { params } = this.#loss.asked();
-    const given = Object.entries(params).filter(([name]) => name !== "sweep" && name !== "top");
-    const words = given.map(([name, value]) => `${name} ${value === null ? "off" : String(value)}`);
-    return [`${main?.found.file.name ?? ""}: ${this.#loss.name}`, ...words].join(", ");
-  }
+/**
+ * What a run is called: the file of the model's outputs. Its loss stands beside it in the list of runs.
+ * @param {readonly Item[]} items
+ */
+function nameOf(items) {
+  const main = items.find(({ place }) => place === "logits" || place === "probabilities") ?? items[0];
+  return main?.found.file.name ?? "";
+}
+
+/** What can be done without a key. */
+function keylessElement() {
+  return element("div", { class: "keyless", role: "status" }, [
+    element("p", {}, [
+      "Without a key you can look around, and see what files hold; they stay on this machine. To score " +
+        "them, and to draw a saved report, this server asks for a key. Whoever runs it gives one to each " +
+        "team.",
+    ]),
+    element("p", {}, [
+      "A saved report is a page of its own without any server: ",
+      element("code", {}, ["lossd merge report.json ", element("span", {}, ["--html"]), " report.html"]),
+    ]),
+    button("Give a key", () => session.changeKey()),
+  ]);
 }
 
 /**

@@ -2,7 +2,10 @@
 
 /**
  * @typedef {{ dtype: string, shape: readonly number[] }} ArrayHead
- * @typedef {{ name: string, head: ArrayHead | null }} Member Of a file with several arrays; null where it is not said.
+ *
+ * One of several arrays in a file; `head` is null where it is not said, and `axes` is how many there are, if
+ * that is.
+ * @typedef {{ name: string, head: ArrayHead | null, axes: number | null }} Member
  */
 
 const KINDS = /** @type {Record<string, string>} */ ({
@@ -12,6 +15,7 @@ const KINDS = /** @type {Record<string, string>} */ ({
   f: "float",
   c: "complex",
 });
+const LISTS = [12, 16, 21]; // Arrow's types List, FixedSizeList, LargeList
 const MOST_HEADER = 1 << 16;
 
 /**
@@ -109,7 +113,7 @@ export async function zipMembers(file) {
     const name = new TextDecoder().decode(view.buffer.slice(place + 46, place + 46 + nameSize));
     const local = view.getUint32(place + 42, true);
     const head = name.endsWith(".npy") ? await memberHead(file, local, packed, method === 8) : null;
-    members.push({ name, head });
+    members.push({ name, head, axes: head?.shape.length ?? null });
     place += 46 + nameSize + view.getUint16(place + 30, true) + view.getUint16(place + 32, true);
   }
   return members;
@@ -166,8 +170,11 @@ export async function arrowColumns(file) {
   const schema = follow(at(follow(0), 2)); // Message.header
   const fields = follow(at(schema, 1)); // Schema.fields
   return Array.from({ length: view.getUint32(fields, true) }, (_, index) => {
-    const name = follow(at(follow(fields + 4 + 4 * index), 0)); // Field.name
+    const field = follow(fields + 4 + 4 * index);
+    const name = follow(at(field, 0)); // Field.name
     const bytes = view.buffer.slice(name + 4, name + 4 + view.getUint32(name, true));
-    return { name: text.decode(bytes), head: null };
+    const type = at(field, 2); // Field.type_type
+    const isList = type !== 0 && LISTS.includes(view.getUint8(type));
+    return { name: text.decode(bytes), head: null, axes: isList ? 2 : 1 };
   });
 }

@@ -18,10 +18,11 @@ export function askForKey(complaint) {
       "aria-describedby": "key-note",
     });
     const form = element("form", {}, [
-      element("h2", { id: "key-title" }, ["API key"]),
+      element("h2", { id: "key-title" }, ["This server asks for a key"]),
       ...(complaint ? [element("p", { class: "problem", role: "alert" }, [complaint])] : []),
       element("p", { id: "key-note" }, [
-        "This server asks for a key. Who runs it gives one to each team. It stays in the memory of this page: closing or reloading the page forgets it.",
+        "Ask whoever runs the server: each team has its own. The key stays in the memory of this page; " +
+          "closing or reloading the page forgets it. Cancel, and the page says what can be done without one.",
       ]),
       element("p", { class: "row" }, [element("label", { for: "key-text" }, ["Key"]), input]),
       element("p", { class: "row" }, [

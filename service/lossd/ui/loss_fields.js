@@ -2,13 +2,17 @@
 
 import { element } from "./elements.js";
 import { controlsOf, valueOf, valuesOf } from "./parameters.js";
+import { sectionsOf } from "./places.js";
 
 /** @import { Info } from "./client/index.js" */
 /** @import { Control } from "./parameters.js" */
+/** @import { Item } from "./places.js" */
 
 const GAMMAS = [0, 0.5, 1, 1.5, 2, 3];
 /** The loss whose gammas a report can sweep. */
 const SWEPT = "focal";
+/** The loss with sums for every pos_weight, which a report of all leaves out. */
+const SUMMED = "bce";
 
 export class LossFields {
   root = element("fieldset", { class: "loss", hidden: "" });
@@ -40,7 +44,8 @@ export class LossFields {
     this.#classIdsRow.append(
       element("label", {}, [
         this.#classIds,
-        " The targets are class ids (targets_format=index): integers, with one dimension less than the inputs",
+        " The targets are class ids (targets_format=index): integers, with one dimension less than the " +
+          "inputs",
       ]),
     );
     this.root.append(
@@ -130,15 +135,20 @@ export class LossFields {
     this.#write("targets_format", isLikely ? "index" : "dense");
   }
 
-  /** What is asked for: parameters that differ from the server's defaults, and what the shapes depend on. */
-  asked() {
+  /**
+   * What is asked for: parameters that differ from the server's defaults, and what the shapes depend on.
+   * @param {readonly Item[]} items
+   */
+  asked(items) {
     const params = valuesOf(this.#controls);
     const gammas = [valueOf(this.#gammas.value)].flat();
     const sweep =
       this.name === SWEPT && gammas[0] !== "" ? { sweep: { gamma: /** @type {number[]} */ (gammas) } } : {};
+    const classAxis = Number(this.#value("class_axis") ?? -1);
+    const sections = this.name === SUMMED ? sectionsOf(items, classAxis) : null;
     return {
-      params: { ...params, ...sweep },
-      classAxis: Number(this.#value("class_axis") ?? -1),
+      params: { ...params, ...sweep, ...(sections && { sections }) },
+      classAxis,
       hasClassIds: this.#value("targets_format") === "index",
     };
   }

@@ -37,7 +37,10 @@ function show(run, options) {
   results.add(run, options);
 }
 
-/** Show the report that the server was started with, if it has one; where it asks for a key, once people gave one. */
+/**
+ * Show the report that the server was started with, if it has one; where it asks for a key, once people gave
+ * one.
+ */
 function startReport() {
   let isDone = false;
   const ask = async () => {

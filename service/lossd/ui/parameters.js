@@ -4,7 +4,11 @@ import { element } from "./elements.js";
 
 /** @import { Info } from "./client/index.js" */
 /** @typedef {Info["losses"][number]["parameters"][number]} Parameter */
-/** @typedef {{ parameter: Parameter, root: HTMLElement, read: () => unknown, write: (value: unknown) => void }} Control */
+/**
+ * @typedef {{
+ *   parameter: Parameter, root: HTMLElement, read: () => unknown, write: (value: unknown) => void,
+ * }} Control
+ */
 
 /** Those that have no control: a report has no use for them, or the files say them. */
 const NOT_ASKED = ["reduction", "axis", "report", "first_row", "group_names", "sweep"];

@@ -6,9 +6,13 @@ import { isInteger } from "./heads.js";
 /** @import { Found } from "./files.js" */
 
 /**
- * @typedef {"logits" | "probabilities" | "targets" | "weight" | "pos_weight" | "mask" | "groups" | "ids" | "baseline"
- *   | "classes" | ""} Place "" while nobody has said it.
- * @typedef {{ found: Found, place: Place, label: string }} Item A file, its place, and for groups what they are called.
+ * What a file stands for; "" while nobody has said it.
+ * @typedef {"logits" | "probabilities" | "targets" | "baseline" | "weight" | "pos_weight" | "mask" | "groups"
+ *   | "ids" | "classes" | ""} Place
+ *
+ * A file, its place, for groups what they are called, whether its type said the place, and whether it was
+ * scored.
+ * @typedef {{ found: Found, place: Place, label: string, isByType?: boolean, hasRun?: boolean }} Item
  */
 
 /** @type {Readonly<Record<Exclude<Place, "">, string>>} */
@@ -65,6 +69,61 @@ export function placeByName({ kind, file }) {
 }
 
 /**
+ * The places that types leave to files whose names say nothing: logits are never integers, and of two files
+ * one is the targets.
+ * @param {readonly Item[]} items
+ * @returns {[Item, Place][]}
+ */
+export function placeByType(items) {
+  const open = items.filter(({ found, place }) => found.kind === "npy" && place === "");
+  const [float, ...floats] = open.filter(({ found }) => isFloat(found));
+  const [whole, ...wholes] = open.filter(({ found }) => !isFloat(found));
+  const inputs = items.find(({ place }) => place === "logits" || place === "probabilities");
+  const hasTargets = items.some(({ place }) => place === "targets");
+  const isTargets = !hasTargets && whole !== undefined && wholes.length === 0;
+  /** @type {[Item, Place][]} */
+  const found = [];
+  if (!inputs && float && floats.length === 0 && (hasTargets || isTargets)) found.push([float, "logits"]);
+  const other = inputs ?? found[0]?.[0];
+  if (isTargets && other && canBeTargets(whole.found, other.found)) found.push([whole, "targets"]);
+  return found;
+}
+
+/** @param {Found} found */
+function isFloat(found) {
+  return found.kind === "npy" && /^b?float/.test(found.head.dtype);
+}
+
+/**
+ * Whether shapes fit, of elements or of class ids.
+ * @param {Found} targets
+ * @param {Found} inputs
+ */
+function canBeTargets(targets, inputs) {
+  if (targets.kind !== "npy" || inputs.kind !== "npy") return false;
+  const { dtype, shape } = targets.head;
+  const its = inputs.head.shape;
+  return same(shape, its) || (isInteger(dtype) && its.some((_, axis) => same(shape, without(its, axis))));
+}
+
+/**
+ * Whether a file without a place can be the outputs of another model than the inputs', beside targets.
+ * @param {Item} item
+ * @param {Item} inputs
+ * @param {readonly Item[]} items
+ */
+export function isOfSecondModel({ found, place }, inputs, items) {
+  if (place !== "" || found.kind !== "npy" || inputs.found.kind !== "npy" || !isFloat(found)) return false;
+  const byName = placeByName(found);
+  return (
+    (inputs.place === "logits" || inputs.place === "probabilities") &&
+    (byName === "" || byName === inputs.place) &&
+    same(found.head.shape, inputs.found.head.shape) &&
+    items.some((other) => other.place === "targets")
+  );
+}
+
+/**
  * What was assumed of files by their names, and is not sure.
  * @param {readonly Item[]} items
  * @returns {string} A sentence; empty if there is nothing to say.
@@ -73,7 +132,8 @@ export function assumed(items) {
   const logits = items.find(({ place }) => place === "logits");
   if (logits === undefined || /logit/i.test(logits.found.file.name)) return "";
   const name = logits.found.file.name;
-  return `${name} is taken as logits, as a model gives them before the sigmoid. If it has probabilities, choose so beside its name.`;
+  const taken = `${name} is taken as logits, as a model gives them before the sigmoid.`;
+  return `${taken} If it has probabilities, choose so beside its name.`;
 }
 
 /** @param {string} name */
@@ -104,6 +164,33 @@ export function headAt(items, ...places) {
     }
   }
   return null;
+}
+
+/**
+ * The sections of a report of all, and the sums of other parameters, which all leaves out; null where shapes
+ * are not known.
+ * @param {readonly Item[]} items
+ * @param {number} classAxis
+ * @returns {readonly string[] | null}
+ */
+export function sectionsOf(items, classAxis) {
+  const members = items.flatMap(({ found, place }) => {
+    if (found.kind === "npz" || found.kind === "arrow") return found.members;
+    const head = found.kind === "npy" ? found.head : null;
+    return [{ name: place, head, axes: head?.shape.length ?? null }];
+  });
+  const axes = members.find(({ name }) => name === "logits" || name === "probabilities")?.axes;
+  if (!axes) return null;
+  const hasClasses = classAxis < 0 ? classAxis + axes > 0 : classAxis > 0;
+  const hasGroups = members.some(({ name }) => name === "groups" || name.startsWith("group."));
+  const hasBaseline = members.some(({ name }) => name === "baseline");
+  return [
+    "totals",
+    ...(hasClasses ? ["classes"] : []),
+    ...(hasGroups ? ["groups"] : []),
+    ...["top", "histogram", "calibration", "sweep"],
+    ...(hasBaseline ? ["paired"] : []),
+  ];
 }
 
 /**
@@ -139,7 +226,7 @@ export function misfits(items, classAxis, hasClassIds) {
   };
   const targets = headAt(items, "targets");
   if (targets) {
-    const expected = hasClassIds ? shape.filter((_, place) => place !== axis) : shape;
+    const expected = hasClassIds ? without(shape, axis) : shape;
     const remedy = hasClassIds
       ? `Class ids have shape ${shapeText(expected)}.`
       : targets.shape.length === shape.length - 1
@@ -182,7 +269,8 @@ function lengthMisfits(items, rows, classes) {
     }
     if (place === "groups" && found.kind === "npy" && !isInteger(found.head.dtype)) {
       return [
-        `${found.file.name} is ${found.head.dtype}; groups are integers, or text, one a line, in a .txt file.`,
+        `${found.file.name} is ${found.head.dtype}; ` +
+          "groups are integers, or text, one a line, in a .txt file.",
       ];
     }
     return [];
@@ -195,6 +283,14 @@ function lengthMisfits(items, rows, classes) {
  */
 function same(one, other) {
   return one.length === other.length && one.every((size, place) => size === other[place]);
+}
+
+/**
+ * @param {readonly number[]} shape
+ * @param {number} axis
+ */
+function without(shape, axis) {
+  return shape.filter((_, place) => place !== axis);
 }
 
 /**
@@ -220,7 +316,7 @@ export function missing(items) {
   const whole = items.find(({ found }) => found.kind === "npz" || found.kind === "arrow");
   const unplaced = items.find(({ found, place }) => place === "" && PLACES_OF[found.kind].length > 0);
   if (items.length === 0) return "";
-  if (unplaced) return `Say what ${unplaced.found.file.name} is.`;
+  if (unplaced) return `Say what ${unplaced.found.file.name} is. If it is not needed, remove it by its ×.`;
   if (whole) {
     const other = items.find((item) => item !== whole && item.place !== "classes");
     return other

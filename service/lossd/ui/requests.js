@@ -8,15 +8,18 @@ import { session } from "./session.js";
 /** @import { Progress } from "./upload.js" */
 
 /**
- * What is scored, by place. Tensors are .npy files; ids may be names of rows, groups columns of labels by name.
+ * What is scored, by place. Tensors are .npy files; ids may be names of rows, groups columns of labels by
+ * name.
  * @typedef {{
  *   logits?: Blob, probabilities?: Blob, targets?: Blob, weight?: Blob, pos_weight?: Blob, mask?: Blob,
  *   baseline?: Blob, npz?: Blob, arrow?: Blob, ids?: Blob | readonly string[], groups?: Groups,
  * }} Files
  *
- * What a run asked for; `params` are the loss's and the report's parameters that differ from the server's defaults.
+ * What a run asked for; `params` are the loss's and the report's parameters that differ from the server's
+ * defaults.
  * @typedef {{
- *   loss: string, params: Readonly<Record<string, unknown>>, files: Files, classNames: readonly string[] | null,
+ *   loss: string, params: Readonly<Record<string, unknown>>, files: Files,
+ *   classNames: readonly string[] | null,
  * }} Scored
  *
  * A run of this page; `scored` is null for a saved report.
@@ -52,8 +55,8 @@ export async function filesOf(items) {
  * Score files, and return the document of their report.
  * @param {Scored} scored
  * @param {{ baseline?: Blob | undefined, sections?: readonly string[] | undefined,
- *   onProgress?: ((progress: Progress) => void) | undefined, signal?: AbortSignal | undefined }} [options] `baseline`
- *   takes the place of the one among the files.
+ *   onProgress?: ((progress: Progress) => void) | undefined, signal?: AbortSignal | undefined }} [options]
+ *   `baseline` takes the place of the one among the files.
  * @returns {Promise<Report>}
  */
 export async function score(

@@ -12,7 +12,9 @@ import { makeSortable } from "./sorting.js";
 /** @import { Run } from "./requests.js" */
 /** @typedef {{ isFocused?: boolean }} Options */
 
-/** The sections of the parts that stand beside each other where there is room; the others are in the last one. */
+/**
+ * The sections of the parts that stand beside each other where there is room; the others are in the last one.
+ */
 const PARTS = Object.entries({
   whole: ["totals", "comparison"],
   first: ["classes", "groups"],
@@ -84,11 +86,15 @@ class Results {
    * @param {Options} [options]
    */
   #show(run, options) {
-    return this.#draw([run], async (signal) => {
-      const html = this.#drawn.get(run) ?? (await view({ reports: [run] }, signal));
-      this.#drawn.set(run, html);
-      return html;
-    }, options);
+    return this.#draw(
+      [run],
+      async (signal) => {
+        const html = this.#drawn.get(run) ?? (await view({ reports: [run] }, signal));
+        this.#drawn.set(run, html);
+        return html;
+      },
+      options,
+    );
   }
 
   /**
@@ -138,7 +144,8 @@ class Results {
   #wait(text) {
     const line = this.#view.querySelector(".result-wait");
     if (line) line.textContent = `${text} …`;
-    if (!this.#said.textContent?.startsWith(text.slice(0, 9))) this.#say(`${text} …`); // each percent is no news
+    // Each percent is no news.
+    if (!this.#said.textContent?.startsWith(text.slice(0, 9))) this.#say(`${text} …`);
   }
 
   /** @param {string} text */
@@ -228,7 +235,9 @@ function arranged(drawn, runs) {
   if (run && !baseline) addSliders(root, run.document);
   makeSortable(root);
   const parts = PARTS.map(([part, names]) => {
-    const sections = [...root.children].filter((section) => names === null || names.includes(nameOf(section)));
+    const sections = [...root.children].filter(
+      (section) => names === null || names.includes(nameOf(section)),
+    );
     return element("div", { class: `result-${part}` }, sections);
   });
   root.append(...parts.filter((part) => part.childElementCount));
@@ -261,7 +270,9 @@ function contentsOf(root) {
     section.id ||= `result-${nameOf(section)}`;
     return [element("li", {}, [element("a", { href: `#${section.id}` }, [title])])];
   });
-  return element("nav", { class: "result-contents", "aria-label": "Contents of the result" }, [element("ul", {}, links)]);
+  return element("nav", { class: "result-contents", "aria-label": "Contents of the result" }, [
+    element("ul", {}, links),
+  ]);
 }
 
 /**

@@ -8,7 +8,13 @@ import { meanOf } from "./sweep.js";
 
 /** What a parameter is unless it is asked for: it is not worth its place in the list. */
 const USUAL = new Map(
-  Object.entries({ variant: "sigmoid", normalizer: "count", class_axis: -1, targets_format: "dense", row: "sum" }),
+  Object.entries({
+    variant: "sigmoid",
+    normalizer: "count",
+    class_axis: -1,
+    targets_format: "dense",
+    row: "sum",
+  }),
 );
 
 /** A list of runs, the newest first. */
@@ -67,8 +73,14 @@ export class RunList {
       element("span", { class: "runs-mean" }, [`mean ${Number(meanOf(run.document).toPrecision(6))}`]),
       element("span", { class: "note runs-params" }, [[loss, ...shownParams(params)].join(", ")]),
       element("span", { class: "runs-actions" }, [
-        button("Rename", () => this.#rename(run, item), { class: "quiet", "aria-label": `Rename ${run.name}` }),
-        button("Remove", () => this.#remove(run, item), { class: "quiet", "aria-label": `Remove ${run.name}` }),
+        button("Rename", () => this.#rename(run, item), {
+          class: "quiet",
+          "aria-label": `Rename the run ${run.name}`,
+        }),
+        button("Remove", () => this.#remove(run, item), {
+          class: "quiet",
+          "aria-label": `Remove the run ${run.name}`,
+        }),
       ]),
     );
   }
@@ -78,7 +90,11 @@ export class RunList {
    * @param {HTMLLIElement} item
    */
   #rename(run, item) {
-    const field = element("input", { class: "runs-field", "aria-label": `New name of ${run.name}`, maxlength: "100" });
+    const field = element("input", {
+      class: "runs-field",
+      "aria-label": `New name of ${run.name}`,
+      maxlength: "100",
+    });
     field.value = run.name;
     let isOpen = true;
     /** @param {string} name */

@@ -12,8 +12,8 @@ import { classMeansAt, classMeansOf, hasPosWeight, meanAt, meanOf, numbersOf } f
  * @typedef {number | null | undefined} Shown
  * @typedef {{ row: HTMLElement, show: (value: Shown) => void, initial: Shown }} Control
  * @typedef {{ onInput: (value: Shown) => void, onEnd: () => void }} Events
- * @typedef {{ min: number, max: number, step: number, valueOf: (at: number) => number, at: (value: number) => number }}
- *   Scale
+ * @typedef {{ min: number, max: number, step: number, valueOf: (at: number) => number, at: (value: number) =>
+ *   number }} Scale
  */
 
 /** @type {Scale} */
@@ -48,7 +48,9 @@ export function slidersOf(document) {
     onEnd: answer.sort,
   });
   const controls = [
-    ...(sweep.gamma?.length ? [gammaControl(sweep.gamma, chosen.gamma ?? params.gamma, events("gamma"))] : []),
+    ...(sweep.gamma?.length
+      ? [gammaControl(sweep.gamma, chosen.gamma ?? params.gamma, events("gamma"))]
+      : []),
     ...(sweep.gamma ? [alphaControl(params.alpha, events("alpha"))] : []),
     ...(hasPosWeight(document) ? [posWeightControl(params.pos_weight, events("pos_weight"))] : []),
   ];
@@ -94,13 +96,19 @@ function notesOf(document) {
   }
   if (!hasPosWeight(document)) {
     notes.push(
-      "pos_weight stays as it was: with the variant exp the modulator depends on it, and the loss is not linear in it. " +
-        "Score again for another one.",
+      "pos_weight stays as it was: with the variant exp the modulator depends on it, and the loss is not " +
+        "linear in it. Score again for another one.",
     );
   }
   for (const name of loss === "bce" ? ["pos_weight"] : ["alpha", "pos_weight"]) {
-    if (params[name] !== null && numbersOf(params[name]) === null && (name === "alpha" || hasPosWeight(document))) {
-      notes.push(`${name} was a tensor, which the report does not hold. Choose one number for all in its place.`);
+    if (
+      params[name] !== null &&
+      numbersOf(params[name]) === null &&
+      (name === "alpha" || hasPosWeight(document))
+    ) {
+      notes.push(
+        `${name} was a tensor, which the report does not hold. Choose one number for all in its place.`,
+      );
     }
   }
   if (loss === "bce") notes.push("bce has no alpha and no gamma; focal loss has.");
@@ -122,7 +130,10 @@ function gammaControl(gammas, asked, events) {
     valueOf: (at) => Number(ascending[at]),
     at: (value) => ascending.indexOf(value),
   };
-  return control("gamma", Number(asked), scale, events, { hasField: false, note: `of ${ascending.join(", ")}` });
+  return control("gamma", Number(asked), scale, events, {
+    hasField: false,
+    note: `of ${ascending.join(", ")}`,
+  });
 }
 
 /**
@@ -181,10 +192,7 @@ function single(asked) {
  * @returns {Control}
  */
 function control(name, initial, scale, { onInput, onEnd }, { hasField = true, note = "" } = {}) {
-  const { min, max, step } = Object.fromEntries(Object.entries(scale).map(([key, value]) => [key, String(value)]));
-  const slider = element("input", { type: "range", min, max, step, "aria-label": name });
-  const greatest = scale === SHARE ? "1" : null;
-  const field = element("input", { type: "number", min: "0", max: greatest, step: "any", "aria-label": `${name}, exactly` });
+  const [slider, field] = inputsOf(name, scale);
   const said = element("output", {}, []);
   /** @param {Shown} value */
   const show = (value) => {
@@ -214,6 +222,21 @@ function control(name, initial, scale, { onInput, onEnd }, { hasField = true, no
     ...(note ? [element("span", { class: "note" }, [note])] : []),
   ]);
   return { row, show, initial };
+}
+
+/**
+ * @param {string} name
+ * @param {Scale} scale
+ * @returns {[HTMLInputElement, HTMLInputElement]} The slider, and the field.
+ */
+function inputsOf(name, scale) {
+  const [min, max, step] = [scale.min, scale.max, scale.step].map(String);
+  const greatest = scale === SHARE ? "1" : null;
+  const label = `${name}, exactly`;
+  return [
+    element("input", { type: "range", min, max, step, "aria-label": name }),
+    element("input", { type: "number", min: "0", max: greatest, step: "any", "aria-label": label }),
+  ];
 }
 
 /**
@@ -261,17 +284,7 @@ function classTable(document) {
     const before = element("td", { "data-value": String(asked) }, [shownNumber(asked)]);
     return { row: element("tr", {}, [...cells, before, drawn]), cell, bar };
   });
-  const titles = ["class", "mean here", "mean as requested", ""].map((title) => element("th", { scope: "col" }, [title]));
-  titles[1]?.setAttribute("aria-sort", "descending");
-  titles[3]?.setAttribute("aria-hidden", "true");
-  const table = element("table", { class: "lossd-sortable" }, [
-    element("caption", {}, ["Mean loss by class at these parameters"]),
-    element("thead", {}, [element("tr", {}, titles)]),
-    element("tbody", {}, rows.map(({ row }) => row)),
-  ]);
-  const scroll = element("div", { class: "lossd-scroll", role: "region", tabindex: "0", "aria-label": "Loss by class" }, [table]);
-  const whole = element("div", {}, [scroll]);
-  makeSortable(whole);
+  const { table, whole } = tableOf(rows.map(({ row }) => row));
   let isSorted = false;
   /** @param {readonly number[]} means */
   const fill = (means) => {
@@ -286,6 +299,27 @@ function classTable(document) {
     isSorted = true;
   };
   return { table, whole, fill };
+}
+
+/**
+ * @param {readonly HTMLTableRowElement[]} rows
+ * @returns {{ table: HTMLTableElement, whole: HTMLElement }} The table, and what it stands in.
+ */
+function tableOf(rows) {
+  const titles = ["class", "mean here", "mean as requested", ""].map((title) =>
+    element("th", { scope: "col" }, [title]),
+  );
+  titles[1]?.setAttribute("aria-sort", "descending");
+  titles[3]?.setAttribute("aria-hidden", "true");
+  const table = element("table", { class: "lossd-sortable" }, [
+    element("caption", {}, ["Mean loss by class at these parameters"]),
+    element("thead", {}, [element("tr", {}, titles)]),
+    element("tbody", {}, rows),
+  ]);
+  const attributes = { class: "lossd-scroll", role: "region", tabindex: "0", "aria-label": "Loss by class" };
+  const whole = element("div", {}, [element("div", attributes, [table])]);
+  makeSortable(whole);
+  return { table, whole };
 }
 
 /** @param {number} number */

@@ -1,12 +1,12 @@
-// The form's request as commands: curl, Python, and lossd report. Each runs in the folder of the files, and gives the
-// page's numbers; what a command cannot say is said in a comment.
+// The form's request as commands: curl, Python, and lossd report. Each runs in the folder of the files, and
+// gives the page's numbers; what a command cannot say is said in a comment.
 
 import { encode, encodeReport } from "./client/request.js";
 
 /** @import { Item, Place } from "./places.js" */
 /**
- * @typedef {{ loss: string, params: Readonly<Record<string, unknown>>, items: readonly Item[], address: string,
- *   hasKey: boolean }} Asked `address` is the server's, without a slash at its end.
+ * @typedef {{ loss: string, params: Readonly<Record<string, unknown>>, items: readonly Item[],
+ *   address: string, hasKey: boolean }} Asked `address` is the server's, without a slash at its end.
  */
 
 const TYPES = /** @type {const} */ ({
@@ -54,7 +54,8 @@ function addressOf({ loss, params, items, address }) {
   const { asked } = encodeReport(/** @type {any} */ (others));
   const { query } = encode({ ...asked, ...(groups.length === 1 && { group_names: groups[0]?.label }) });
   query.delete("tensors");
-  if (weights !== undefined) query.set("pos_weight", JSON.stringify(weights)); // a list would be a tensor to the client
+  // A list would be a tensor to the client.
+  if (weights !== undefined) query.set("pos_weight", JSON.stringify(weights));
   return `${address}/${loss}?${query}`;
 }
 
@@ -86,7 +87,8 @@ export function curlText(asked) {
   ];
   const note = left.length
     ? [
-        `# curl sends no text and one file of groups: this leaves out ${left.map(path).join(", ")}. All other figures are the same.`,
+        `# curl sends no text and one file of groups: this leaves out ${left.map(path).join(", ")}. ` +
+          "All other figures are the same.",
       ]
     : [];
   return [...note, `curl ${words.join(" \\\n  ")}`].join("\n");
@@ -189,7 +191,8 @@ export function commandText(asked) {
     if (item.found.kind === "npy") return path(item);
     const table = `${header}.lossd.csv`;
     before.push(
-      `{ echo ${shell(header)}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } > ${shell(table)}`,
+      `{ echo ${shell(header)}; tr -d '\\r' < ${shell(path(item))} | sed 's/"/""/g; s/.*/"&"/'; } ` +
+        `> ${shell(table)}`,
     );
     return table;
   };

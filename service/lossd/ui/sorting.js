@@ -11,10 +11,14 @@ const collator = new Intl.Collator(undefined, { numeric: true });
  * @param {ParentNode} root
  */
 export function makeSortable(root) {
-  for (const table of /** @type {NodeListOf<HTMLTableElement>} */ (root.querySelectorAll("table.lossd-sortable"))) {
+  for (const table of /** @type {NodeListOf<HTMLTableElement>} */ (
+    root.querySelectorAll("table.lossd-sortable")
+  )) {
     if (table.tBodies.length === 0 || table.querySelector("thead button")) continue;
     addHeaders(table);
-    if (rowsOf(table).length > FILTERED) addFilter(table);
+    if (rowsOf(table).length <= FILTERED) continue;
+    table.closest(".lossd-scroll")?.classList.add("long");
+    addFilter(table);
   }
 }
 
@@ -116,12 +120,18 @@ function addFilter(table) {
     }
     shown.textContent = wanted ? `${count.toLocaleString("en")} of ${rows.length.toLocaleString("en")}` : "";
   });
-  const bar = element("div", { class: "filter row" }, [element("label", {}, ["Name contains ", field]), shown]);
+  const bar = element("div", { class: "filter row" }, [
+    element("label", {}, ["Name contains ", field]),
+    shown,
+  ]);
   (table.closest(".lossd-scroll") ?? table).before(bar);
 }
 
 /** @param {HTMLTableRowElement} row */
 function nameOf(row) {
   const names = row.querySelectorAll("th");
-  return (names.length ? [...names] : [row]).map((cell) => cell.textContent).join(" ").toLowerCase();
+  return (names.length ? [...names] : [row])
+    .map((cell) => cell.textContent)
+    .join(" ")
+    .toLowerCase();
 }

@@ -5,8 +5,8 @@ import { fsum } from "./client/exact-sum.js";
 /** @import { Report, Terms } from "./client/types.js" */
 
 /**
- * Parameters; those that are not given are the request's. Null turns alpha off, and is a pos_weight of 1. A list has a
- * number for each class.
+ * Parameters; those that are not given are the request's. Null turns alpha off, and is a pos_weight of 1. A
+ * list has a number for each class.
  * @typedef {{ alpha?: unknown, pos_weight?: unknown, gamma?: number | undefined }} Chosen
  * @typedef {Readonly<Record<string, number>>} Factors What each sum is multiplied with.
  */
@@ -38,7 +38,9 @@ export function meanAt(document, chosen = {}) {
   const { sweep, place, alphas, weights } = read(document, chosen);
   const isOfAll = alphas.length === 1 && weights.length === 1;
   if (!isOfAll && sweep.classes === undefined) {
-    throw new RangeError("a number for each class needs sums by class: ask for the sections classes and sweep");
+    throw new RangeError(
+      "a number for each class needs sums by class: ask for the sections classes and sweep",
+    );
   }
   const products = isOfAll
     ? scaled(sweep, place, null, factorsOf(alphas[0] ?? null, weights[0] ?? 1))
@@ -128,7 +130,8 @@ function posWeights(document, given) {
  */
 function checked(name, given, greatest = Number.MAX_VALUE) {
   const numbers = numbersOf(given);
-  if (numbers === null) throw new RangeError(`${name} was a tensor, which the report does not hold: choose a number`);
+  if (numbers === null)
+    throw new RangeError(`${name} was a tensor, which the report does not hold: choose a number`);
   if (!numbers.length || !numbers.every((number) => number >= 0 && number <= greatest)) {
     throw new RangeError(`${name} is from 0 ${greatest === 1 ? "to 1" : "on"}, and is ${numbers.join(", ")}`);
   }
@@ -146,8 +149,12 @@ function checked(name, given, greatest = Number.MAX_VALUE) {
 function byClass(document, sweep, place, alphas, weights) {
   const { params, row_shape } = document.totals;
   const axis = Number(params.class_axis); // from 1 on, or from the last: axis 0 has the rows
-  const classes = document.classes?.count.length ?? Number(axis < 0 ? row_shape.at(axis) : row_shape[axis - 1]);
-  for (const [name, numbers] of /** @type {const} */ ([["alpha", alphas], ["pos_weight", weights]])) {
+  const classes =
+    document.classes?.count.length ?? Number(axis < 0 ? row_shape.at(axis) : row_shape[axis - 1]);
+  for (const [name, numbers] of /** @type {const} */ ([
+    ["alpha", alphas],
+    ["pos_weight", weights],
+  ])) {
     if (numbers.length !== 1 && numbers.length !== classes) {
       throw new RangeError(`${name} has ${numbers.length} numbers, and there are ${classes} classes`);
     }
@@ -159,8 +166,8 @@ function byClass(document, sweep, place, alphas, weights) {
 }
 
 /**
- * The first letter of a focal sum is the target's factor in alpha, the second its factor in the cross entropy: y counts
- * positives, z negatives. `terms` is the one sum of the variant exp.
+ * The first letter of a focal sum is the target's factor in alpha, the second its factor in the cross
+ * entropy: y counts positives, z negatives. `terms` is the one sum of the variant exp.
  * @param {number | null} alpha
  * @param {number} posWeight
  * @returns {Factors}

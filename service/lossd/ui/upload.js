@@ -1,16 +1,21 @@
 // A request that tells how much of its body has been sent. fetch cannot say; XMLHttpRequest can.
 
 /**
- * @typedef {{ sent: number, total: number, wait?: string }} Progress Bytes of the body; `wait` is why it is sent again,
- *   and when.
- * @typedef {{ url: string, method: string, headers: Headers, body?: Blob | string | undefined }} UploadRequest
+ * @typedef {{ sent: number, total: number, wait?: string }} Progress Bytes of the body; `wait` is why it is
+ *   sent again, and when.
+ * @typedef {{
+ *   url: string, method: string, headers: Headers, body?: Blob | string | undefined,
+ * }} UploadRequest
  */
 
 /**
  * Send a request and read its whole answer.
  * @param {UploadRequest} request
- * @param {{ onProgress?: ((progress: Progress) => void) | undefined, signal?: AbortSignal | null | undefined }} [options]
- * @returns {Promise<Response>} As of fetch: a TypeError where there is no answer, the signal's reason if it is aborted.
+ * @param {{
+ *   onProgress?: ((progress: Progress) => void) | undefined, signal?: AbortSignal | null | undefined,
+ * }} [options]
+ * @returns {Promise<Response>} As of fetch: a TypeError where there is no answer, the signal's reason if it
+ *   is aborted.
  */
 export function upload({ url, method, headers, body }, { onProgress, signal } = {}) {
   return new Promise((resolve, reject) => {

@@ -116,7 +116,8 @@ class UsageTab {
       this.trouble.replaceChildren();
       this.render(found);
       this.isFresh = true;
-      this.updated.textContent = `As of ${new Date().toLocaleTimeString("en-GB")}, renewed every ${REFRESH_MS / 1000} s`;
+      const now = new Date().toLocaleTimeString("en-GB");
+      this.updated.textContent = `As of ${now}, renewed every ${REFRESH_MS / 1000} s`;
     } catch (error) {
       if (number !== this.loads) return;
       this.complain(error);
@@ -153,7 +154,9 @@ class UsageTab {
     const { overview, usage } = found;
     this.overview.root.hidden = overview === null;
     if (overview) this.overview.update(overview, this.days);
-    const team = overview ? (overview.teams.find(({ team }) => team === this.chosen) ?? overview.teams[0]) : usage;
+    const team = overview
+      ? (overview.teams.find(({ team }) => team === this.chosen) ?? overview.teams[0])
+      : usage;
     this.team.root.hidden = !team;
     if (!team) return;
     const used = "usage" in team ? team.usage : team;

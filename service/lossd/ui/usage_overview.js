@@ -44,13 +44,9 @@ export function overviewPart(choose) {
      */
     update(overview, days) {
       now.replaceChildren(...nowItems(overview));
-      workers.update(
-        overview.workers.map(({ pid, device, state, restarts }) => ({
-          key: String(pid),
-          cells: [{ text: `process ${pid}` }, { text: device }, { text: state }, { text: countText(restarts), value: restarts }],
-        })),
-      );
-      period.textContent = `Usage of the last ${days} days, in UTC. Press a team's name to see its limits and its days.`;
+      workers.update(overview.workers.map(workerRow));
+      period.textContent =
+        `Usage of the last ${days} days, in UTC. ` + "Press a team's name to see its limits and its days.";
       teams.update(overview.teams.map(teamRow));
     },
   };
@@ -74,6 +70,12 @@ function nowItem(title, said) {
   return element("li", {}, [element("span", {}, [title]), element("strong", {}, [said])]);
 }
 
+/** @param {Overview["workers"][number]} worker */
+function workerRow({ pid, device, state, restarts }) {
+  const texts = [`process ${pid}`, device, state].map((text) => ({ text }));
+  return { key: String(pid), cells: [...texts, { text: countText(restarts), value: restarts }] };
+}
+
 /** @param {Team} team */
 function teamRow(team) {
   const { in_flight, limits, waiting, usage } = team;
@@ -85,7 +87,10 @@ function teamRow(team) {
     cells: [
       { text: team.team },
       { text: flags.join(", ") || "active" },
-      { text: countText(in_flight.requests) + (most === null ? "" : ` of ${countText(most)}`), value: in_flight.requests },
+      {
+        text: countText(in_flight.requests) + (most === null ? "" : ` of ${countText(most)}`),
+        value: in_flight.requests,
+      },
       { text: countText(waiting.requests), value: waiting.requests },
       { text: String(team.weight), value: team.weight },
       ...(usage ? figureCells(usage.total) : FIGURES.map(() => unknown)),

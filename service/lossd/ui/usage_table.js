@@ -11,15 +11,17 @@ import { makeSortable, sortAgain } from "./sorting.js";
  * @typedef {{ key: string, cells: readonly Cell[] }} Row
  */
 
+/** @typedef {(key: string) => Node} Head What a row's first cell holds, if that is more than text. */
+
 /**
  * @param {string} label What the table is, for who cannot see where it stands.
  * @param {readonly string[]} columns
- * @param {{ sortable?: boolean, numbers?: number, head?: (key: string) => Node }} [options] From which column on
- *   there are numbers, and what a row's first cell holds, if that is more than text.
+ * @param {{ sortable?: boolean, numbers?: number, head?: Head }} [options] `numbers` is the first column of
+ *   them.
  */
 export function usageTable(label, columns, { sortable = false, numbers = 1, head } = {}) {
-  const kind = (/** @type {number} */ place) => (place >= numbers ? "lossd-number" : "lossd-text");
   const root = element("div", { class: "lossd-scroll", role: "region", tabindex: "0", "aria-label": label });
+  const kinds = columns.map((_, place) => (place >= numbers ? "lossd-number" : "lossd-text"));
   /** @type {Map<string, HTMLTableRowElement>} */
   let rows = new Map();
   /** @type {HTMLTableElement} */
@@ -27,8 +29,10 @@ export function usageTable(label, columns, { sortable = false, numbers = 1, head
 
   /** @param {readonly Row[]} wanted */
   const build = (wanted) => {
-    rows = new Map(wanted.map(({ key, cells }) => [key, element("tr", {}, cells.map((_, place) => cellOf(key, place)))]));
-    const heads = columns.map((column, place) => element("th", { scope: "col", class: kind(place) }, [column]));
+    rows = new Map(wanted.map(({ key }) => [key, rowOf(key, kinds, head)]));
+    const heads = columns.map((column, place) =>
+      element("th", { scope: "col", class: kinds[place] }, [column]),
+    );
     table = element("table", { class: sortable ? "lossd-sortable" : null }, [
       element("thead", {}, [element("tr", {}, heads)]),
       element("tbody", {}, [...rows.values()]),
@@ -36,38 +40,49 @@ export function usageTable(label, columns, { sortable = false, numbers = 1, head
     root.previousElementSibling?.matches(".filter") && root.previousElementSibling.remove();
     root.replaceChildren(table);
   };
-  /**
-   * @param {string} key
-   * @param {number} place
-   */
-  const cellOf = (key, place) => {
-    if (place === 0) return element("th", { scope: "row" }, head ? [head(key)] : []);
-    return element("td", { class: kind(place) });
-  };
-
   return {
     root,
     /** @param {readonly Row[]} wanted */
     update(wanted) {
       const isNew = !table || wanted.length !== rows.size || wanted.some(({ key }) => !rows.has(key));
-      let isChanged = isNew;
       if (isNew) build(wanted);
-      for (const { key, cells } of wanted) {
-        const row = rows.get(key);
-        cells.forEach(({ text, value }, place) => {
-          const cell = row?.cells[place];
-          if (!cell || (place === 0 && head)) return;
-          if (value !== undefined) cell.dataset.value = String(value);
-          if (cell.textContent === text) return;
-          isChanged = true;
-          cell.textContent = text;
-        });
-      }
-      if (!sortable || !isChanged) return;
+      const changed = wanted.filter(({ key, cells }) => fill(rows.get(key), cells, head !== undefined));
+      if (!sortable || !(isNew || changed.length)) return;
       if (isNew) makeSortable(root);
       const focused = document.activeElement;
       sortAgain(table);
-      if (focused instanceof HTMLElement && root.contains(focused)) focused.focus({ preventScroll: true }); // rows moved
+      // Rows moved.
+      if (focused instanceof HTMLElement && root.contains(focused)) focused.focus({ preventScroll: true });
     },
   };
+}
+
+/**
+ * @param {string} key
+ * @param {readonly string[]} kinds
+ * @param {Head | undefined} head
+ */
+function rowOf(key, kinds, head) {
+  const first = element("th", { scope: "row" }, head ? [head(key)] : []);
+  return element("tr", {}, [first, ...kinds.slice(1).map((kind) => element("td", { class: kind }))]);
+}
+
+/**
+ * Bring a row's cells up to date.
+ * @param {HTMLTableRowElement | undefined} row
+ * @param {readonly Cell[]} cells
+ * @param {boolean} hasHead Whether the first cell stays as it is.
+ * @returns {boolean} Whether any has changed.
+ */
+function fill(row, cells, hasHead) {
+  let isChanged = false;
+  cells.forEach(({ text, value }, place) => {
+    const cell = row?.cells[place];
+    if (!cell || (place === 0 && hasHead)) return;
+    if (value !== undefined) cell.dataset.value = String(value);
+    if (cell.textContent === text) return;
+    isChanged = true;
+    cell.textContent = text;
+  });
+  return isChanged;
 }

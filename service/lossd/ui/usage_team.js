@@ -90,39 +90,10 @@ function rateItem(title, most) {
 /** Usage: totals, a picture of a figure by day, and all days. */
 function usedPart() {
   const totals = usageTable("Totals", ["Period", ...TITLES]);
-  const choice = element(
-    "select",
-    { id: "usage-figure" },
-    FIGURES.map(({ title }, place) => element("option", { value: String(place) }, [title])),
-  );
-  const most = element("span", { class: "note" });
-  const picture = element("div");
-  const ends = element("div", { class: "usage-ends note", "aria-hidden": "true" });
+  const chart = dayChart();
   const days = usageTable("Usage by day", ["Day (UTC)", ...TITLES]);
-  /** @type {Day[]} */
-  let shown = [];
-  let drawn = "";
-
-  const draw = () => {
-    const figure = FIGURES[Number(choice.value)];
-    const wanted = figure && JSON.stringify([figure.name, shown]);
-    if (!figure || wanted === drawn) return;
-    drawn = wanted ?? "";
-    const { name, title, text } = figure;
-    const top = shown.reduce((one, other) => (other[name] > one[name] ? other : one));
-    most.textContent = top[name] ? `Most: ${text(top[name])}, on ${top.day}` : "None in these days";
-    const bars = shown.map((day) => ({ day: day.day, value: day[name], text: `${text(day[name])} ${title.toLowerCase()}` }));
-    picture.replaceChildren(drawBars(bars, `${title} by day. ${most.textContent}. The table below has every day.`));
-    ends.replaceChildren(
-      element("span", {}, [shown[0]?.day ?? ""]),
-      element("span", {}, [`${shown.at(-1)?.day ?? ""} (today, UTC)`]),
-    );
-  };
-  choice.addEventListener("change", draw);
-
-  const head = element("div", { class: "usage-bar row" }, [element("label", { for: "usage-figure" }, ["By day:"]), choice, most]);
   const root = element("div", { class: "usage-used" }, [
-    element("div", {}, [totals.root, head, picture, ends]),
+    element("div", {}, [totals.root, ...chart.parts]),
     days.root,
   ]);
   return {
@@ -132,15 +103,53 @@ function usedPart() {
      * @param {Period} period
      */
     update(usage, period) {
-      shown = everyDay(period.since, period.days, usage.days);
+      const shown = everyDay(period.since, period.days, usage.days);
       totals.update([
         { key: "today", cells: [{ text: "Today" }, ...figureCells(shown.at(-1) ?? NOTHING)] },
         { key: "all", cells: [{ text: `${period.days} days` }, ...figureCells(usage.total)] },
       ]);
-      draw();
+      chart.show(shown);
       const newest = [...usage.days].reverse();
       days.root.hidden = newest.length === 0;
       days.update(newest.map((day) => ({ key: day.day, cells: [{ text: day.day }, ...figureCells(day)] })));
+    },
+  };
+}
+
+/** A picture of the days, of a figure that people choose. */
+function dayChart() {
+  const options = FIGURES.map(({ title }, place) => element("option", { value: String(place) }, [title]));
+  const choice = element("select", { id: "usage-figure" }, options);
+  const most = element("span", { class: "note" });
+  const picture = element("div");
+  const ends = element("div", { class: "usage-ends note", "aria-hidden": "true" });
+  const label = element("label", { for: "usage-figure" }, ["By day:"]);
+  /** @type {Day[]} */
+  let days = [];
+  let drawn = "";
+
+  const draw = () => {
+    const figure = FIGURES[Number(choice.value)];
+    const wanted = figure && JSON.stringify([figure.name, days]);
+    if (!figure || wanted === drawn) return;
+    drawn = wanted ?? "";
+    const { name, title, text } = figure;
+    const top = days.reduce((one, other) => (other[name] > one[name] ? other : one));
+    most.textContent = top[name] ? `Most: ${text(top[name])}, on ${top.day}` : "None in these days";
+    const noun = title.toLowerCase();
+    const bars = days.map((day) => ({ day: day.day, value: day[name], text: `${text(day[name])} ${noun}` }));
+    const said = `${title} by day. ${most.textContent}. The table below has every day.`;
+    picture.replaceChildren(drawBars(bars, said));
+    const last = `${days.at(-1)?.day ?? ""} (today, UTC)`;
+    ends.replaceChildren(...[days[0]?.day ?? "", last].map((end) => element("span", {}, [end])));
+  };
+  choice.addEventListener("change", draw);
+  return {
+    parts: [element("div", { class: "usage-bar row" }, [label, choice, most]), picture, ends],
+    /** @param {Day[]} shown */
+    show(shown) {
+      days = shown;
+      draw();
     },
   };
 }

@@ -109,14 +109,14 @@ def test_a_report_has_a_heading_for_each_section(reports: dict[str, Report]) -> 
         "In short",
         "Loss by class",
         "Loss by camera",
-        "Against the baseline",
         "Worst rows and elements",
+        "Against the baseline",
         "How losses are spread",
         "Calibration",
         "Other parameters",
         "Parameters and inputs",
     ]
-    names = ["totals", "classes", "groups", "paired", "top", "histogram", "calibration", "sweep", "inputs"]
+    names = ["totals", "classes", "groups", "top", "paired", "histogram", "calibration", "sweep", "inputs"]
     sections = page.all("section")
     assert [each["data-section"] for each in sections] == names
     assert [each["id"] for each in sections] == [f"lossd-{name}" for name in names]

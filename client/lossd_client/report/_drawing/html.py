@@ -21,8 +21,8 @@ from lossd_client.report._view import ReportView
 _SECTIONS: Final[Mapping[str, Callable[[ReportView, int], Section | None]]] = {
     "classes": classes,
     "groups": groups,
-    "paired": paired,
     "top": top,
+    "paired": paired,
     "histogram": histogram,
     "calibration": calibration,
     "sweep": sweep,
