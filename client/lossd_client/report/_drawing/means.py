@@ -23,7 +23,7 @@ def classes(report: ReportView, most: int) -> Section | None:
     found, total = report.classes.worst(most), len(report.classes)
     drawn = [Bar(class_name(report, each.index), each.mean, counted(each.count, "element")) for each in found]
     rows = [(words(class_name(report, each.index)), *_figures(each, report)) for each in found]
-    head = ["class", "mean", "times the mean", "elements", "positives", "sum", "share of the sum"]
+    head = ["class", "mean", "share of the sum", "times the mean", "elements", "positives", "sum"]
     return Section(
         "Loss by class",
         *_pictured("Mean loss by class", drawn, total, "classes"),
@@ -32,13 +32,14 @@ def classes(report: ReportView, most: int) -> Section | None:
 
 
 def _figures(each: Figures, report: ReportView) -> Row:
+    mean, total = each.mean, each.sum
     return (
-        cell(each.mean),
-        times(each.mean, report.mean),
+        cell(mean),
+        _share(total, report.sum),
+        times(mean, report.mean),
         cell(each.count),
         cell(each.positives),
-        cell(each.sum),
-        _share(each.sum, report.sum),
+        cell(total),
     )
 
 
@@ -111,12 +112,12 @@ def _cells(report: ReportView, most: int) -> Iterator[str]:
         return
     found = report.groups.worst_cells(most)
     names = report.groups.names
-    head = [*names, "class", "mean", "times the mean", "elements", "positives", "sum"]
+    head = [*names, "class", "mean", "share of the sum", "times the mean", "elements", "positives", "sum"]
     rows = [
         (
             *map(words, group_ids(group.id)),
             words(class_name(report, each.index)),
-            *_figures(each, report)[:-1],
+            *_figures(each, report),
         )
         for group, each in found
     ]
