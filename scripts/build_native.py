@@ -1,7 +1,7 @@
 """Compile the CPU kernel, once for each vector width, into one library beside its binding.
 
 The build backend calls this for wheels and editable installs, and ``make install`` when a source has changed.
-A wheel also gets the TypeScript client's modules, which the server's page loads: the sources have a link.
+A wheel also gets the files of the client that the server's page loads: the sources have links.
 $CC names the compiler (default cc). Without a compiler the install still works, and torch computes instead.
 """
 
@@ -24,7 +24,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NATIVE = Path("service/lossd/core/native")
 NAME = "_kernel.so"
-MODULES = Path("clients/typescript/src")
+LINKED = {
+    "clients/typescript/src": "lossd/ui/client",
+    "client/lossd_client/report/_drawing/report.css": "lossd/ui/report.css",
+}
+"""What the page links to in the sources, and where that is in a wheel."""
 # Fused multiply-adds would give other bits. errno and traps would prevent vectorised sqrt and comparisons.
 FLAGS = (
     *("-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -141,7 +145,8 @@ class NativeBuildHook(BuildHookInterface[BuilderConfig]):
         if version == "editable":
             build_in_place(native)
             return
-        build_data["force_include"][str(Path(self.root) / MODULES)] = "lossd/ui/client"
+        for path, place in LINKED.items():  # also where Git has made text of the links
+            build_data["force_include"][str(Path(self.root) / path)] = place
         self._scratch = tempfile.TemporaryDirectory(prefix="lossd-wheel-")
         library = Path(self._scratch.name, NAME)
         try:

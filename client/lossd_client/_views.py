@@ -13,6 +13,8 @@ from lossd_client.report._merging.layout import SCHEMA, BadField
 from lossd_client.report._shapes import refuse_misshapen
 
 _REMEDY: Final = "open the file that a report was saved to, unchanged"
+_LONGEST_NAME: Final = 200
+_LONGEST_MESSAGE: Final = 1000
 _DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -24,7 +26,7 @@ class ViewError(ValueError):
     """
 
     def __init__(self, pointer: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message[:_LONGEST_MESSAGE])  # it may quote the document
         self.pointer = pointer
 
 
@@ -79,7 +81,11 @@ def _paired(document: Any, new: Report) -> Report:  # noqa: ANN401 - any JSON va
     Raises:
         ViewError: It is none, or not of the first run.
     """
-    found = _report(document, "/paired")
+    with _refused("/paired"):
+        return _checked_pair(_report(document, "/paired"), new)
+
+
+def _checked_pair(found: Report, new: Report) -> Report:
     if "paired" not in found.sections:
         raise ViewError("/paired", "it has no section paired: ask for it with the tensor baseline")
     if found.sum != new.sum or found.count != new.count:
@@ -104,13 +110,14 @@ def _named(entry: object, pointer: str) -> tuple[str, Report]:
     name = entry.get("name")
     if not isinstance(name, str):
         raise ViewError(f"{pointer}/name", "name must be text: what the page calls the run")
-    return name, _report(entry.get("document"), f"{pointer}/document")
+    shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+    return shown, _report(entry.get("document"), f"{pointer}/document")
 
 
 def _report(document: Any, pointer: str) -> Report:  # noqa: ANN401 - any JSON value
     with _refused(pointer):
         if isinstance(document, Mapping) and document.get("schema") != SCHEMA:
-            what = f"its schema is {document.get('schema')!r}, and that of reports {SCHEMA!r}"
+            what = f"its schema is {str(document.get('schema'))[:50]!r}, and that of reports {SCHEMA!r}"
             raise BadField(("schema",), f"this is no report: {what}")
         refuse_misshapen(document)
         return Report(document)

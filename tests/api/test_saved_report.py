@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,9 @@ def test_it_is_read_when_it_is_asked_for(setup: Setup, text: bytes) -> None:
     assert first.headers["content-type"] == "application/json"
     assert int(first.headers["content-length"]) == len(text)
     assert setup.get(**{"if-none-match": first.headers["etag"]}).status_code == 304
+    assert setup.get(**{"if-none-match": f'"a", W/{first.headers["etag"]}'}).status_code == 304
+    assert setup.get(**{"if-none-match": "*"}).status_code == 304
+    assert setup.get(**{"if-none-match": f'"a{first.headers["etag"]}"'}).status_code == 200
     setup.put(gzip.compress(b" " + text))
     second = setup.get(**{"if-none-match": first.headers["etag"]})
     assert (second.status_code, second.content) == (200, b" " + text)
@@ -100,6 +104,7 @@ def test_what_is_wrong_with_it_is_said(setup: Setup, text: bytes) -> None:
         zlib.compress(text): "",
         b" " * MOST + text: f"more than {MOST} bytes",
         gzip.compress(bytes(1 << 28)): f"more than {MOST} bytes",
+        b'{"schema": 1, "a": ' + b"[" * 100_000: "nested too deeply",
     }
     for data, said in wrong.items():
         setup.put(data)
@@ -109,3 +114,6 @@ def test_what_is_wrong_with_it_is_said(setup: Setup, text: bytes) -> None:
     setup.path.mkdir()
     assert "director" in setup.refused(500, "internal_error")
     setup.path.rmdir()
+    os.mkfifo(setup.path)
+    assert "no regular file" in setup.refused(500, "internal_error")  # and the server ends well after it
+    setup.path.unlink()

@@ -119,6 +119,7 @@ def test_a_team_sees_its_own_limits_and_nothing_of_others(closed: LiveServer) ->
     found = ask(closed, "/usage", "vision").json()
     assert (found["weight"], found["limits"], found["operator"]) == (2.0, LIMITS, False)
     assert found["in_flight"] == {"requests": 0, "bytes": 0}
+    assert ask(closed, "/overview", "ops").headers["cache-control"] == "no-store"
     problem = check(ask(closed, "/overview", "vision"), 403, "forbidden")
     assert "team vision is no operator" in problem["detail"]
     assert "/usage" in problem["detail"]

@@ -63,7 +63,9 @@ def test_a_team_gets_its_own_usage(closed: LiveServer) -> None:
     wait_until(lambda: requests_of(closed, "speech") == 1, 10, "it is written down")
     wait_until(lambda: requests_of(closed, "vision") == 3, 10, "it is written down")
     today = datetime.now(UTC).date()
-    found = usage(closed, "vision", days=2).json()
+    answer = usage(closed, "vision", days=2)
+    assert answer.headers["cache-control"] == "no-store"  # of one key's team
+    found = answer.json()
     assert (found["team"], found["since"]) == ("vision", (today - timedelta(days=1)).isoformat())
     assert found["total"] | {"device_seconds": 0} == {
         "requests": 3,

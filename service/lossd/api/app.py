@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from operator import attrgetter
 from types import SimpleNamespace
@@ -21,13 +22,13 @@ from lossd.api.auth import TEAM
 from lossd.api.http.cors import Cors, Origins
 from lossd.api.http.request import REQUEST_ID, client_host, header, request_id
 from lossd.api.problems import BY_STATUS, problem
-from lossd.api.routes.documentation import documents
+from lossd.api.routes.documentation import Document, documents
 from lossd.api.routes.inference import infer_endpoints, inference_problem, is_inference, model_routes
 from lossd.api.routes.losses import LossEndpoint
 from lossd.api.routes.openapi import describe_api
 from lossd.api.routes.saved_report import saved_report_routes
 from lossd.api.routes.status import status_routes
-from lossd.api.routes.ui import page_files
+from lossd.api.routes.ui import Redirect, lacking_routes, page_files
 from lossd.api.routes.usage import usage_routes
 from lossd.api.routes.view import ViewEndpoint
 from lossd.api.services import Service
@@ -35,6 +36,8 @@ from lossd.core.catalog import LOSSES
 from lossd.settings import Settings
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import MODEL_VERSION
+
+logger = logging.getLogger(__name__)
 
 
 class Router:
@@ -91,7 +94,7 @@ def create_app(service: Service) -> ASGIApp:
     scored |= infer_endpoints(service)
     endpoints = {("POST", path): endpoint for path, endpoint in scored.items()}
     endpoints["POST", "/ui/view"] = ViewEndpoint(service)
-    endpoints |= {("GET", path): file for path, file in {**documents(app), **page_files()}.items()}
+    endpoints |= {("GET", path): file for path, file in {**documents(app), **_page_files(app)}.items()}
     for (method, path), endpoint in endpoints.items():
         app.router.routes.append(Route(path, endpoint, methods=[method]))
     app.state.gate = service.gate
@@ -102,6 +105,16 @@ def create_app(service: Service) -> ASGIApp:
     app.add_exception_handler(Exception, _internal_problem)
     allowed = service.settings.cors_origins
     return Router(app, endpoints, Origins(allowed) if allowed else None)
+
+
+def _page_files(app: FastAPI) -> dict[str, Document | Redirect]:
+    """Return the page's files. Without them the server works, and says so where the page would be."""
+    try:
+        return page_files()
+    except OSError as error:
+        logger.error("the page /ui is left out, since its files cannot be read: %s", error)
+        app.include_router(lacking_routes())
+        return {}
 
 
 def openapi_document(settings: Settings) -> dict[str, Any]:

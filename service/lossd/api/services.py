@@ -11,7 +11,7 @@ from typing import Final
 
 from lossd.api.accounting import Accounting, RequestLog
 from lossd.api.auth import Gate
-from lossd.api.helpers.drawer import Drawer
+from lossd.api.helpers.drawer import SECONDS, Drawer
 from lossd.api.helpers.json_parser import Parser
 from lossd.api.metrics import Metrics
 from lossd.core.native.kernel import native_kernel
@@ -158,7 +158,7 @@ def open_service(options: FrontEndOptions, settings: Settings) -> Service:
             options.arena_fd,
             settings.arena_bytes_each,
             settings.max_json_bytes,
-            settings.timeout_seconds,
+            SECONDS,
             settings.hang_seconds,
             options.index,
             metrics.drawer_hung,

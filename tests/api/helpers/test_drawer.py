@@ -33,9 +33,9 @@ def document() -> bytes:
 class Drawing:
     """An arena, and a drawer at work in it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, seconds: float) -> None:
         self.arena = Arena(Memory(fd, SIZE), 0, SIZE, "tests")
-        self.drawer = Drawer(fd, SIZE, SIZE, seconds=30.0, hang_seconds=10.0)
+        self.drawer = Drawer(fd, SIZE, SIZE, seconds, hang_seconds=10.0)
 
     async def draw(self, text: bytes, room: int) -> str:
         region = await self.arena.reserve(len(text) + room, 10)
@@ -48,10 +48,10 @@ class Drawing:
 
 
 @asynccontextmanager
-async def open_drawer() -> AsyncIterator[Drawing]:
+async def open_drawer(seconds: float = 30.0) -> AsyncIterator[Drawing]:
     """A drawer that must leave nothing behind."""
     fd = create_memory(SIZE)
-    setup = Drawing(fd)
+    setup = Drawing(fd, seconds)
     os.close(fd)
     try:
         yield setup
@@ -72,6 +72,56 @@ def test_a_view_needs_room() -> None:
                     await setup.draw(text, room)
                 assert caught.value.code == "output_too_large"
                 assert f"the view is {len(drawn.encode())} bytes" in caught.value.detail
+
+    uvloop.run(check())
+
+
+def test_halves_of_surrogate_pairs_are_no_end_of_the_process() -> None:
+    named = json.loads(document())
+    named["reports"][0]["name"] = "\ud800"
+    named["reports"][0]["document"]["run"]["class_names"] = ["a\ud800", "b", "c"]
+
+    async def check() -> None:
+        async with open_drawer() as setup:
+            await setup.draw(document(), 1 << 20)
+            pid = setup.drawer.pid
+            view = await setup.draw(json.dumps(named).encode(), 1 << 20)
+            assert view.encode()  # it is text
+            schema = json.dumps({"reports": [{"name": "A", "document": {"schema": "\ud800"}}]}).encode()
+            for text in (schema, b'{"reports": [{"name": "A", "document": {"\\ud800": "\\ud800"}}]}'):
+                with pytest.raises(RequestError) as caught:
+                    await setup.draw(text, 1 << 20)
+                assert caught.value.code == "invalid_parameter"
+            assert setup.drawer.pid == pid
+
+    uvloop.run(check())
+
+
+def test_a_refusal_quotes_little() -> None:
+    text, other = json.loads(document()), json.loads(document())["reports"][0]["document"]
+    other["loss"] = "focal"
+    text["reports"][0]["name"] = "\0" * 100_000
+    text["reports"].append({"name": "b" * 100_000, "document": other})
+    schema = {"reports": [{"name": "A", "document": {"schema": "x" * 1_000_000}}]}
+
+    async def check() -> None:
+        async with open_drawer() as setup:
+            for wrong in (text, schema):
+                with pytest.raises(RequestError) as caught:
+                    await setup.draw(json.dumps(wrong).encode(), 1 << 20)
+                assert caught.value.code == "invalid_parameter"
+                assert len(caught.value.detail) <= 1000
+                assert all(len(pointer) + len(what) <= 1300 for pointer, what in caught.value.errors)
+
+    uvloop.run(check())
+
+
+def test_a_view_that_takes_too_long() -> None:
+    async def check() -> None:
+        async with open_drawer(seconds=0.0) as setup:
+            with pytest.raises(RequestError) as caught:
+                await setup.draw(json.dumps([[]] * 1_500_000).encode(), 1 << 20)
+            assert (caught.value.code, "smaller reports" in caught.value.detail) == ("body_too_large", True)
 
     uvloop.run(check())
 

@@ -288,6 +288,24 @@ def test_a_cancelled_request_that_has_begun_goes_on(run: Runner, tmp_path: Path)
     run(check())
 
 
+def test_a_cancelled_request_that_computes_gives_way_to_others(run: Runner) -> None:
+    async def check() -> None:
+        async with a_helper() as helper:
+            pid = await pid_of(helper)
+            idle = asyncio.Event()
+            begun = asyncio.create_task(helper.call(b"compute 600", idle.set))
+            await asyncio.sleep(0.01)
+            begun.cancel()
+            await asyncio.wait([begun])
+            await asyncio.sleep(2.0)
+            assert not idle.is_set()  # nobody else waits
+            assert await asyncio.wait_for(pid_of(helper), 30) != pid
+            assert idle.is_set()
+            assert not alive(pid)
+
+    run(check())
+
+
 def test_closing_ends_requests_in_flight(run: Runner) -> None:
     async def check() -> None:
         async with a_helper() as helper:
@@ -305,14 +323,18 @@ def test_closing_ends_requests_in_flight(run: Runner) -> None:
     run(check())
 
 
+def processor_seconds(pid: int) -> float:
+    return time.clock_gettime(~pid << 3 | 2)
+
+
 FRONT_END = """
 import asyncio
 from lossd.api.helpers.process import Helper
 
 async def main():
-    helper = Helper("api.helpers.handlers", "", (), 60, 10)
+    helper = Helper("api.helpers.handlers", "", (), 600, 10)
     print((await helper.call(b"pid", lambda: None)).decode(), flush=True)
-    await asyncio.sleep(600)
+    await helper.call(b"compute 600", lambda: None)
 
 asyncio.run(main())
 """
@@ -322,7 +344,9 @@ def test_it_ends_with_a_killed_front_end() -> None:
     with subprocess.Popen([sys.executable, "-c", FRONT_END], stdout=subprocess.PIPE, text=True) as front_end:
         assert front_end.stdout is not None
         pid = int(front_end.stdout.readline())
-        assert alive(pid)
+        began = processor_seconds(pid)
+        while processor_seconds(pid) < began + 0.2:  # it computes
+            time.sleep(0.01)
         front_end.kill()
     ends = time.monotonic() + 10
     while alive(pid):

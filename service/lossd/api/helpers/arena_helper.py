@@ -19,12 +19,16 @@ from typing import Final, NamedTuple
 import msgspec
 
 from lossd import logs
-from lossd.api.helpers.process import Helper, HelperDiedError, HelperHungError, serve
+from lossd.api.helpers.process import Helper, HelperDiedError, HelperHungError, HelperSlowError, serve
 from lossd.engine.admission.arena import Region
 from lossd.engine.ipc.memory import Memory
 from lossd.types import ErrorCode, RequestError
 
 logger = logging.getLogger(__name__)
+
+_MOST_DETAIL: Final = 1000
+_MOST_POINTER: Final = 300
+_MOST_ERRORS: Final = 100
 
 
 class HelperOptions(msgspec.Struct, frozen=True):
@@ -52,12 +56,19 @@ class Refused(msgspec.Struct, array_like=True, tag="refused", frozen=True):
 
     @classmethod
     def of(cls, error: RequestError) -> Refused:
-        """Return an error to be sent."""
-        return cls(error.code, error.detail, list(error.errors))
+        """Return an error to be sent, of bounded length and without what is no text, whatever it quotes."""
+        errors = error.errors[:_MOST_ERRORS]
+        pointers = [(_text(pointer, _MOST_POINTER), _text(what, _MOST_DETAIL)) for pointer, what in errors]
+        return cls(error.code, _text(error.detail, _MOST_DETAIL), pointers)
 
     def error(self) -> RequestError:
         """Return the error that was sent."""
         return RequestError(ErrorCode(self.code), self.detail, self.errors)
+
+
+def _text(quoting: str, most: int) -> str:
+    cut = quoting if len(quoting) <= most else quoting[: most - 1] + "…"
+    return cut.encode(errors="backslashreplace").decode()  # JSON may hold halves of surrogate pairs
 
 
 class Failures(NamedTuple):
@@ -67,11 +78,13 @@ class Failures(NamedTuple):
         late: Its deadline passed.
         hung: The process stood still.
         died: The process died of it.
+        slow: It took too much of the processor's time.
     """
 
     late: str
     hung: str
     died: str
+    slow: str
 
 
 class _Document(msgspec.Struct, array_like=True, frozen=True):
@@ -135,8 +148,8 @@ class ArenaHelper:
             weight: The team's weight.
 
         Raises:
-            RequestError: ``deadline_exceeded``; ``overloaded``: the process hung; or ``internal_error``: it
-                died of the document.
+            RequestError: ``deadline_exceeded``; ``overloaded``: the process hung; ``body_too_large``: it
+                computed for too long; or ``internal_error``: it died of the document.
         """
         document = _encode(_Document(region.offset, length, region.nbytes))
         region.share()
@@ -148,6 +161,8 @@ class ArenaHelper:
         except HelperHungError:
             logger.error("a document of %d bytes has no answer: the helper hung", length)
             raise RequestError(ErrorCode.OVERLOADED, self._failures.hung) from None
+        except HelperSlowError:
+            raise RequestError(ErrorCode.BODY_TOO_LARGE, self._failures.slow) from None
         except HelperDiedError:
             logger.error("a document of %d bytes has no answer: the helper failed", length)
             raise RequestError(ErrorCode.INTERNAL_ERROR, self._failures.died) from None
@@ -158,13 +173,16 @@ class ArenaHelper:
         os.close(self._fd)
 
 
-def work_in_arena(argument: str, kind: str, work: Callable[[memoryview, int], object]) -> None:
+def work_in_arena(
+    argument: str, kind: str, work: Callable[[memoryview, int], object], failures: Failures
+) -> None:
     """Run the helper process.
 
     Args:
         argument: Its options as JSON.
         kind: Its kind, for the log.
         work: Returns the answer to a document, given its region and its length. A RequestError is one, too.
+        failures: What is said of a document for which ``work`` fails.
     """
     options = msgspec.json.decode(argument, type=HelperOptions)
     level, form = os.environ.get("LOSSD_LOG_LEVEL", "info"), os.environ.get("LOSSD_LOG_FORMAT")
@@ -180,6 +198,9 @@ def work_in_arena(argument: str, kind: str, work: Callable[[memoryview, int], ob
             return _encode(work(region, document.length))
         except RequestError as error:
             return _encode(Refused.of(error))
+        except Exception:
+            logger.exception("a document of %d bytes has no answer", document.length)
+            return _encode(Refused(ErrorCode.INTERNAL_ERROR, failures.died, []))
 
     serve(handle)
 

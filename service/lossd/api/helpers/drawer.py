@@ -17,6 +17,8 @@ _LEAST: Final = 1 << 20
 MEMORY: Final = 8
 """The memory that drawing may take, as a multiple of the longest document. Once parsed, a report takes about
 three times its length; `[{},{},...]` takes 25 times, and is refused."""
+SECONDS: Final = 10.0
+"""The processor time that drawing may take: other teams wait for it."""
 
 
 class Drawn(msgspec.Struct, array_like=True, tag="drawn", frozen=True):
@@ -36,6 +38,8 @@ FAILURES: Final = Failures(
     late="the deadline passed before the reports were drawn; allow more time, or show smaller ones",
     hung="the process that draws reports stood still; try again",
     died="the server failed to draw the reports; `lossd merge FILE --html PAGE.html` draws a saved one",
+    slow=f"drawing it takes over {SECONDS:g} s; show smaller reports, or draw a saved one with "
+    "`lossd merge FILE --html PAGE.html`",
 )
 
 

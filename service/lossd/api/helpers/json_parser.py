@@ -40,6 +40,7 @@ _FAILURES: Final = Failures(
     late="the deadline passed before the document was parsed; allow more time, or send .npy files",
     hung="the process that parses long documents stood still; try again, or send .npy files",
     died="the server failed to parse the document; send .npy files",
+    slow="the document takes too long to parse; send .npy files",
 )
 
 
@@ -111,4 +112,4 @@ def _parse(region: memoryview, length: int) -> _Parsed:
 
 
 if __name__ == "__main__":
-    work_in_arena(sys.argv[1], "helper", _parse)
+    work_in_arena(sys.argv[1], "helper", _parse, _FAILURES)

@@ -2,14 +2,15 @@
 
 The front end sends requests over the helper's standard input, one at a time and fairly by team, and reads the
 answers from its standard output. What a request means is up to the handler. The helper is started by the
-first request, and again after it has died or hung. It runs at low priority, and ends when its input ends,
-however the front end ended.
+first request, and again after it has died or hung. It runs at low priority, and ends with the front end,
+however that ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import ctypes
 import logging
 import os
 import signal
@@ -31,10 +32,18 @@ _TRIES: Final = 2
 _NICENESS: Final = 10
 _END_SECONDS: Final = 5.0  # for an idle process to end
 _LOOK_SECONDS: Final = 0.25
+_GIVEN_UP_SECONDS: Final = 1.0
+"""Processor time for a request for which nobody waits any more, while others wait. To begin a process anew
+takes about half of that."""
+_PR_SET_PDEATHSIG: Final = 1  # of <sys/prctl.h>
 
 
 class HelperDiedError(Exception):
-    """The helper died at each try of a request, or computed for too long."""
+    """The helper died at each try of a request, or was killed."""
+
+
+class HelperSlowError(HelperDiedError):
+    """The helper was killed because it computed for too long."""
 
 
 class HelperHungError(Exception):
@@ -87,6 +96,7 @@ class Helper:
         self._process: Process | None = None
         self._calls: Final[Scheduler[_Call]] = Scheduler()
         self._serving: asyncio.Task[None] | None = None
+        self._callers = 0  # that wait for an answer
 
     @property
     def pid(self) -> int | None:
@@ -101,12 +111,13 @@ class Helper:
         Args:
             request: The request for the handler. It is tried once more if the process dies or hangs.
             when_idle: Called once no process works on the request any more. If this call is cancelled, that
-                may be later: a request that has begun is not interrupted.
+                may be later: a request that has begun is interrupted only if others wait, and not at once.
             team: The request's team.
             weight: The team's weight.
 
         Raises:
-            HelperDiedError: The process died twice, or computed for too long.
+            HelperDiedError: The process died twice.
+            HelperSlowError: It computed for too long.
             HelperHungError: The process hung.
         """
         call = _Call(request, asyncio.get_running_loop().create_future(), when_idle)
@@ -114,9 +125,11 @@ class Helper:
         if self._serving is None:
             no_request = contextvars.Context()  # for its lines of the log
             self._serving = asyncio.create_task(self._serve(), context=no_request)
+        self._callers += 1
         try:
             return await call.answer
         finally:
+            self._callers -= 1
             if not call.begun:
                 when_idle()
 
@@ -157,7 +170,7 @@ class Helper:
     async def _answer(self, call: _Call) -> None:
         call.begun = True
         try:
-            answer = await self._try(call.request)
+            answer = await self._try(call)
             if not call.answer.done():
                 call.answer.set_result(answer)
         except asyncio.CancelledError:
@@ -169,12 +182,12 @@ class Helper:
         finally:
             call.when_idle()
 
-    async def _try(self, request: bytes) -> bytes:
+    async def _try(self, call: _Call) -> bytes:
         hung, answer = False, None
         for _ in range(_TRIES):
             process = await self._running()
             try:
-                answer = await self._watch(process, request)
+                answer = await self._watch(process, call)
                 return answer
             except (ConnectionError, EOFError):
                 logger.warning("the helper (pid %d) died", process.pid)
@@ -187,7 +200,7 @@ class Helper:
                     await self._kill(process)
         raise HelperHungError if hung else HelperDiedError
 
-    async def _watch(self, process: Process, request: bytes) -> bytes:
+    async def _watch(self, process: Process, call: _Call) -> bytes:
         """Return the answer of a process to a request, as long as it is seen to work.
 
         It works as long as it uses processor time, however slow the machine. Looks are counted, not seconds:
@@ -196,10 +209,10 @@ class Helper:
         Raises:
             ConnectionError: The process died.
             EOFError: The process died.
-            HelperDiedError: It computes for too long.
+            HelperSlowError: It computes for too long, or nobody waits for it and others do.
             HelperHungError: It does nothing.
         """
-        asking = asyncio.ensure_future(_ask(process, request))
+        asking = asyncio.ensure_future(_ask(process, call.request))
         try:
             first = last = _processor_seconds(process.pid)
             looks = 0
@@ -209,9 +222,10 @@ class Helper:
                 last = used
                 if looks * _LOOK_SECONDS >= self._hang_seconds:
                     raise HelperHungError
-                if used - first > self._seconds:
+                is_given_up = call.answer.done() and self._callers > 0
+                if used - first > (min(self._seconds, _GIVEN_UP_SECONDS) if is_given_up else self._seconds):
                     logger.error("the helper (pid %d) did not finish in time; killed", process.pid)
-                    raise HelperDiedError
+                    raise HelperSlowError
             return asking.result()
         finally:
             asking.cancel()
@@ -263,6 +277,8 @@ def serve(handler: Callable[[bytes], bytes]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the front end handles them, and needs the helper meanwhile
     os.nice(_NICENESS)
+    if sys.platform == "linux":  # elsewhere it ends with its input, after what it computes
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(2, 1)  # other output goes to the log
     while len(head := requests.read(_LENGTH.size)) == _LENGTH.size:

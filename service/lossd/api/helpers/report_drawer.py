@@ -5,7 +5,6 @@ It is the only part of the server that uses the client. No other module imports 
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from lossd.api.helpers.arena_helper import work_in_arena
@@ -13,13 +12,11 @@ from lossd.api.helpers.drawer import FAILURES, MEMORY, Drawn
 from lossd.types import ErrorCode, RequestError
 from lossd_client._views import NotJson, ViewError, draw_views
 
-logger = logging.getLogger(__name__)
-
 
 def _draw(region: memoryview, length: int) -> Drawn:
     """Draw the document at the beginning of a region, and write the view behind it."""
     try:
-        view = draw_views(bytes(region[:length])).encode()
+        view = draw_views(bytes(region[:length])).encode(errors="replace")  # JSON may hold what is no text
     except NotJson as error:
         raise RequestError(ErrorCode.MALFORMED_JSON, str(error)) from None
     except ViewError as error:
@@ -28,9 +25,6 @@ def _draw(region: memoryview, length: int) -> Drawn:
     except MemoryError:
         detail = f"drawing it takes over {MEMORY} times the memory of the longest body; show smaller reports"
         raise RequestError(ErrorCode.BODY_TOO_LARGE, detail) from None
-    except Exception:
-        logger.exception("a document of %d bytes could not be drawn", length)
-        raise RequestError(ErrorCode.INTERNAL_ERROR, FAILURES.died) from None
     room = len(region) - length
     if len(view) > room:
         detail = (
@@ -43,4 +37,4 @@ def _draw(region: memoryview, length: int) -> Drawn:
 
 
 if __name__ == "__main__":
-    work_in_arena(sys.argv[1], "drawer", _draw)
+    work_in_arena(sys.argv[1], "drawer", _draw, FAILURES)

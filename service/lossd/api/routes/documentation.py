@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.types import Receive, Scope, Send
 
-from lossd.api.http.request import header
+from lossd.api.http.request import header_text
 from lossd.api.routes.openapi import describe_api
 
 _ASSETS: Final = {
@@ -23,6 +23,12 @@ _ASSETS: Final = {
 }
 _TLS_BYTES: Final = 1 << 14
 """Bytes that are given to TLS at once, which makes a copy of them."""
+
+
+def is_known(tag: str, known: str | None) -> bool:
+    """Return whether an If-None-Match header, if there is one, names a tag: the caller has the content."""
+    tags = [one.strip().removeprefix("W/") for one in (known or "").split(",")]
+    return tag in tags or "*" in tags
 
 
 class Document:
@@ -39,18 +45,19 @@ class Document:
 
     def __init__(self, content: bytes, media_type: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._content = content
-        self._tag = b'"%b"' % hashlib.sha256(content).hexdigest()[:32].encode()
+        self._tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         self._headers = (
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(content)),
-            (b"etag", self._tag),
+            (b"etag", self._tag.encode()),
             *headers,
         )
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer a GET, as ASGI has it."""
-        if self._tag in (header(scope, b"if-none-match") or b""):
-            await send({"type": "http.response.start", "status": 304, "headers": [(b"etag", self._tag)]})
+        if is_known(self._tag, header_text(scope, b"if-none-match")):
+            headers = [(b"etag", self._tag.encode())]
+            await send({"type": "http.response.start", "status": 304, "headers": headers})
             await send({"type": "http.response.body"})
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*self._headers]})

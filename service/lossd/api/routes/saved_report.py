@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import stat
 import zlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from lossd.api.auth import require_team
+from lossd.api.routes.documentation import is_known
 from lossd.core.document.document import SCHEMA
 from lossd.types import ErrorCode, RequestError
 
@@ -69,8 +71,12 @@ class SavedReport:
             OSError: The file cannot be read.
             ValueError: It holds no report, or too long a one.
         """
-        with self._path.open("rb") as file:
+        # The opening of a FIFO would wait for somebody who writes.
+        with open(self._path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                msg = "it is no regular file"
+                raise ValueError(msg)
             state = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
             if self._kept is None or self._kept.state != state:
                 text = self._checked(file.read(self._most_bytes + 1))
@@ -107,11 +113,11 @@ def saved_report_routes(path: Path | None, most_bytes: int) -> APIRouter:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 kept = await asyncio.get_running_loop().run_in_executor(reader, saved.read)
-        except (OSError, TimeoutError, ValueError, zlib.error) as error:
+        except (OSError, RecursionError, TimeoutError, ValueError, zlib.error) as error:
             logger.error("%s cannot be shown: %s: %s", path, type(error).__name__, error)
             raise _refusal(error) from None
         headers = {"etag": kept.tag, "cache-control": "no-cache"}
-        if kept.tag in request.headers.get("if-none-match", ""):
+        if is_known(kept.tag, request.headers.get("if-none-match")):
             return Response(status_code=304, headers=headers)
         headers |= {"content-length": str(len(kept.text)), "content-type": "application/json"}
         return StreamingResponse(_chunks(kept.text), headers=headers)
@@ -126,6 +132,8 @@ def _refusal(error: Exception) -> RequestError:
         return RequestError(ErrorCode.NOT_FOUND, f"{_NAMED} is missing: {remedy}")
     if isinstance(error, TimeoutError):
         why = "it takes too long to read; try again later"
+    elif isinstance(error, RecursionError):
+        why = "it is nested too deeply for a report"
     elif isinstance(error, OSError):
         why = error.strerror or "its file cannot be read"
     else:

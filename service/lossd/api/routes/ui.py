@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from fastapi import APIRouter
 from starlette.types import Receive, Scope, Send
 
 import lossd
 from lossd.api.routes.documentation import Document
+from lossd.types import ErrorCode, RequestError
 
 FOLDER: Final = Path(lossd.__file__).parent / "ui"
 _KINDS: Final = {
@@ -53,7 +55,11 @@ class Redirect:
 
 
 def page_files() -> dict[str, Document | Redirect]:
-    """Return the page's files by path, as they are now: no path of a request names a file."""
+    """Return the page's files by path, as they are now: no path of a request names a file.
+
+    Raises:
+        OSError: They cannot be read, such as in a checkout whose links are no links.
+    """
     found = {
         f"/ui/{path.relative_to(FOLDER).as_posix()}": Document(path.read_bytes(), kind, _OF_FILES)
         for folder in (FOLDER, FOLDER / "client")  # a link in a checkout, which rglob would not follow
@@ -62,3 +68,18 @@ def page_files() -> dict[str, Document | Redirect]:
     }
     page = {"/ui": found.pop("/ui/index.html")} if "/ui/index.html" in found else {}
     return {"/": Redirect(b"ui"), "/ui/": Redirect(b"../ui"), **page, **found}
+
+
+def lacking_routes() -> APIRouter:
+    """Return the route of a server that lacks the page's files: it says so."""
+    router = APIRouter()
+
+    @router.get("/ui", include_in_schema=False)
+    async def lacking() -> None:
+        detail = (
+            "the files of the server's page cannot be read; its log says why. In a checkout without symbolic "
+            "links: git config core.symlinks true && git checkout -- service/lossd/ui"
+        )
+        raise RequestError(ErrorCode.NOT_FOUND, detail)
+
+    return router

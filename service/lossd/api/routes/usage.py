@@ -106,7 +106,10 @@ def usage_routes(service: Service) -> APIRouter:
         openapi_extra={"parameters": [_days_parameter(MOST_DAYS)]},
         responses=_USAGE_PROBLEMS,
     )
-    async def usage(request: Request, team: Annotated[Team, Depends(require_team)]) -> Usage:
+    async def usage(
+        request: Request, response: Response, team: Annotated[Team, Depends(require_team)]
+    ) -> Usage:
+        response.headers["cache-control"] = "no-store"
         since = first_day(_read_days(request.scope, MOST_DAYS))
         used = await reader.read(since, team.name)
         known = _describe_team(team, service.gate.quotas)
@@ -125,7 +128,11 @@ def usage_routes(service: Service) -> APIRouter:
         used, notes = await reader.read_if_possible(since)
         document = {"since": since, "notes": notes, **_describe_server(service, used)}
         # Not by the models, which would take a second for thousands of teams.
-        return Response(msgspec.json.encode(document), media_type="application/json")
+        return Response(
+            msgspec.json.encode(document),
+            media_type="application/json",
+            headers={"cache-control": "no-store"},
+        )
 
     return router
 
