@@ -117,7 +117,7 @@ def _named(entry: object, pointer: str) -> tuple[str, Report]:
 def _report(document: Any, pointer: str) -> Report:  # noqa: ANN401 - any JSON value
     with _refused(pointer):
         if isinstance(document, Mapping) and document.get("schema") != SCHEMA:
-            what = f"its schema is {str(document.get('schema'))[:50]!r}, and that of reports {SCHEMA!r}"
+            what = f"its schema is {document.get('schema')!r:.50}, and that of reports {SCHEMA!r}"
             raise BadField(("schema",), f"this is no report: {what}")
         refuse_misshapen(document)
         return Report(document)

@@ -51,13 +51,13 @@ export function idLabels(column, name = "ids") {
   return { value, strings: [strings], names: [] };
 }
 
-/** @param {unknown} value */
+/** @param {object} value Groups; columns by name may have the name shape. */
 function isTensor(value) {
   return (
     Array.isArray(value) ||
     ArrayBuffer.isView(value) ||
     value instanceof Blob ||
-    Array.isArray(/** @type {any} */ (value).shape)
+    ("data" in value && "shape" in value && ArrayBuffer.isView(value.data))
   );
 }
 

@@ -282,6 +282,11 @@ test("groups of typed arrays", async () => {
   });
   assert.deepEqual(flat.groups.ids, [[0, 1, 2]]);
   assert.deepEqual(named.groups, { ...flat.groups, names: ["camera"] });
+  for (const name of ["shape", "data", "__proto__"]) {
+    const groups = Object.assign(Object.create(null), { [name]: Array.from(data) });
+    const found = await client.report("bce", { ...request, groups, sections: ["groups"] });
+    assert.deepEqual(found.groups, { ...flat.groups, names: [name] });
+  }
   const odd = await client.report("bce", { ...request, groups: { "a b+ü%": data }, sections: ["groups"] });
   assert.deepEqual(odd.groups.names, ["a b+ü%"]);
   assert.deepEqual(pairs.groups.ids, [

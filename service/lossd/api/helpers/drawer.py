@@ -17,8 +17,8 @@ _LEAST: Final = 1 << 20
 MEMORY: Final = 8
 """The memory that drawing may take, as a multiple of the longest document. Once parsed, a report takes about
 three times its length; `[{},{},...]` takes 25 times, and is refused."""
-SECONDS: Final = 10.0
-"""The processor time that drawing may take: other teams wait for it."""
+SECONDS: Final = 5.0
+"""The processor time of drawing, for which other teams wait. The longest reports take about 2 s."""
 
 
 class Drawn(msgspec.Struct, array_like=True, tag="drawn", frozen=True):
