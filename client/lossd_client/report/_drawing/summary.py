@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from lossd_client.report._drawing.markup import counted, joined, number, percent, tag, text
 from lossd_client.report._drawing.names import class_name, group_name, row_name
-from lossd_client.report._drawing.section import LEVEL
+from lossd_client.report._drawing.section import LEVEL, NAMES_ALONE
 from lossd_client.report._drawing.standing import TRIED, classes_standing_out, groups_standing_out
 from lossd_client.report._figures.figures import Figures, RowFigures, normalizer_of, worse_first
 from lossd_client.report._figures.top import TopRow
@@ -64,7 +64,7 @@ def _worst(report: ReportView, link: Link) -> Iterator[str]:
     if "classes" in report.sections:
         yield from _worst_class(report, link)
     if "groups" in report.sections:
-        for name in report.groups.names:
+        for name in report.groups.names[:NAMES_ALONE]:
             yield from _worst_group(report, link, name)
     if "top" in report.sections and report.top_rows:
         yield _worst_row(report, link)
