@@ -3,16 +3,25 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from lossd_client.comparison import NotComparable, compare
+from lossd_client.comparison._notes import ORDER
 from lossd_client.comparison._output.side_by_side import SideBySide
+from lossd_client.comparison._pairing import NO_CLUSTERS, TO_PAIR, UNPAIRED
 from lossd_client.report import Report
 from lossd_client.report._drawing.html import report_fragment
 from lossd_client.report._merging.layout import SCHEMA, BadField
 from lossd_client.report._shapes import refuse_misshapen
 
 _REMEDY: Final = "open the file that a report was saved to, unchanged"
+# What notes say to users of Python and of the command, and what the page says instead.
+_ON_PAGE: Final = {
+    ORDER: "use Swap if the first one is the older",
+    TO_PAIR: "run both on this page, over the same targets, to compare them row by row",
+    f"Not paired: {UNPAIRED}, and {NO_CLUSTERS}": "The runs are compared as a whole, and not row by row",
+}
 _LONGEST_NAME: Final = 200
 _LONGEST_MESSAGE: Final = 1000
 _DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -72,7 +81,15 @@ def _compared(named: Sequence[tuple[str, Report]], paired: Any) -> str:  # noqa:
             raise ViewError(
                 "/reports/1/document", f"{name} cannot be compared with {other_name}: {error}"
             ) from error
-        return SideBySide(found, (name, other_name), new, baseline, both).fragment()
+        said = replace(found, notes=tuple(map(_for_page, found.notes)))
+        return SideBySide(said, (name, other_name), new, baseline, both).fragment()
+
+
+def _for_page(note: str) -> str:
+    """Return a note as people on the page can follow it."""
+    for said, instead in _ON_PAGE.items():
+        note = note.replace(said, instead)
+    return note
 
 
 def _paired(document: Any, new: Report) -> Report:  # noqa: ANN401 - any JSON value

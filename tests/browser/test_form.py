@@ -23,6 +23,7 @@ from browser.conftest import TeamServer
 from browser.visits import Visit, Watch, drop, throttled
 from live_server import LiveServer, live_server
 from lossd_client import LossClient, Report
+from teams_file import make_key, team_table, write_teams
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -249,6 +250,18 @@ def test_the_remedy_for_an_arrow_file_makes_a_stream(page: Page, files: Path) ->
     assert report["totals"]["rows"] == 2
 
 
+@pytest.mark.parametrize("totals", [None, {}, {"params": {}, "loss": "bce"}])
+def test_a_damaged_report_is_said_to_be_so_and_is_no_run(
+    page: Page, files: Path, totals: dict[str, Any] | None
+) -> None:
+    document = {"schema": "lossd.report/1", **({} if totals is None else {"totals": totals})}
+    (files / "night.json").write_text(json.dumps(document))
+    _choose(page, files / "night.json")
+    expect(page.get_by_role("alert")).to_contain_text("night.json is a damaged report")
+    expect(page.locator("#results .runs li")).to_have_count(0)
+    expect(page.locator("#problems")).to_be_empty()
+
+
 # ---- Shapes
 
 
@@ -271,7 +284,7 @@ def test_class_ids_are_offered_where_shapes_allow_nothing_else(
     ids = np.arange(400) % len(CLASSES)
     np.save(files / "labels.npy", ids)
     _choose(page, arrays.path("logits.npy"), files / "labels.npy")
-    choice = page.get_by_label("The targets are class ids")
+    choice = page.get_by_label("The targets are class ids (targets_format=index): integers from 0 to 5")
     expect(choice).to_be_checked()
     x, y = arrays.logits.astype(np.float64), np.eye(len(CLASSES))[ids]
     report, answer = _run(page)
@@ -326,6 +339,21 @@ def test_integers_that_cannot_be_targets_are_asked_about(
     _choose(page, arrays.path("logits.npy"), files / "val_2024.npy")
     expect(page.get_by_text("Say what val_2024.npy is.")).to_be_visible()
     assert _place(page, "val_2024.npy") == ""
+
+
+def test_one_class_has_no_class_ids(page: Page, arrays: Arrays, files: Path, watch: Watch) -> None:
+    watch.allow("status of 422")
+    labels = arrays.targets[:, 0].astype(np.int64)
+    np.save(files / "logits.npy", arrays.logits[:, :1])
+    np.save(files / "labels.npy", labels)
+    _choose(page, files / "logits.npy", files / "labels.npy")
+    expect(page.locator("#misfits")).to_contain_text("[400] does not fit the inputs' [400, 1]")
+    expect(page.locator("#misfits")).to_contain_text("targets[:, None]")
+    expect(page.get_by_label("The targets are class ids")).to_be_hidden()
+    np.save(files / "labels.npy", labels[:, None])
+    _choose(page, files / "labels.npy")
+    report, _ = _run(page)
+    assert _mean(report) == pytest.approx(arrays.losses()[:, 0].mean(), rel=1e-12)
 
 
 # ---- Another model
@@ -431,6 +459,44 @@ def test_a_run_is_called_as_its_file(page: Page, arrays: Arrays) -> None:
     expect(page.locator("#results .runs li")).to_contain_text("focal, gamma 2.5, alpha 0.25")
 
 
+def test_own_files_take_the_place_of_the_examples(page: Page, arrays: Arrays) -> None:
+    page.get_by_role("button", name="Try an example").click()
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(6)
+    expect(page.locator('[data-section="totals"]')).to_be_visible(timeout=30_000)
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(2)
+    expect(page.locator("#example-files")).to_be_hidden()
+    report, _ = _run(page)  # of the first loss, as at the start
+    assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
+    page.get_by_role("button", name="Remove all files").click()
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(0)
+    expect(page.get_by_role("button", name="Remove all files")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said", "right"),
+    [
+        ("pos_weight", "abc", "Write a number, or numbers with commas between them.", "2"),
+        ("normalizer", "colour", "Write count, or weight, or positives, or a number.", "positives"),
+        ("ignore_index", "none", "Write nan, or a number.", "nan"),
+    ],
+)
+def test_what_is_no_number_is_said_at_its_place(
+    page: Page, arrays: Arrays, watch: Watch, name: str, wrong: str, said: str, right: str
+) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    page.get_by_text("More parameters").click()
+    field = page.get_by_label(name, exact=True)
+    field.fill(wrong)
+    page.get_by_text("More parameters").click()
+    page.get_by_role("button", name=_GO).click()
+    expect(field).to_be_focused()
+    assert field.evaluate("(each) => each.validationMessage") == said
+    assert not [each for each in watch.requests if each.startswith("POST")]
+    field.fill(right)
+    _run(page)
+
+
 # ---- Keys
 
 
@@ -453,6 +519,40 @@ def test_without_a_key_the_page_says_what_can_be_done(
     dialog.get_by_role("button", name="Use this key").click()
     expect(page.locator("#problems")).to_be_empty()
     expect(page.get_by_label("loss", exact=True)).to_be_visible()
+
+
+def test_a_forgotten_key_takes_its_runs_along(
+    visit: Visit, team_server: TeamServer, arrays: Arrays, watch: Watch
+) -> None:
+    watch.allow("status of 401")
+    page = visit(f"{team_server.url}/ui")
+    page.get_by_label("Key", exact=True).fill(team_server.vision)
+    page.get_by_role("button", name="Use this key").click()
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    _run(page)
+    _is_shown(page, "logits.npy")
+    page.get_by_role("button", name="Forget key").click()
+    expect(page.locator("#results .runs li")).to_have_count(0)
+    expect(page.locator("#results .result")).to_be_empty()
+
+
+def test_a_view_waits_for_the_teams_rate(visit: Visit, tmp_path: Path, arrays: Arrays, watch: Watch) -> None:
+    watch.allow("status of 401")
+    watch.allow("status of 429")
+    key = make_key()
+    write_teams(tmp_path / "teams.toml", team_table("slow", key, limits={"requests_per_second": 0.2}))
+    with live_server(tmp_path, teams=tmp_path / "teams.toml") as server:
+        page = visit(f"{server.url}/ui")
+        page.get_by_label("Key", exact=True).fill(key)
+        page.get_by_role("button", name="Use this key").click()
+        _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+        page.get_by_role("button", name=_GO).click()
+        waits = page.locator(".result-wait")
+        expect(waits).to_contain_text("Your team's limit is reached: it is sent again in", timeout=30_000)
+        before = waits.inner_text()
+        expect(waits).not_to_have_text(before)  # it counts down
+        expect(page.locator('[data-section="totals"]')).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("alert")).to_have_count(0)
 
 
 # ---- Parameters

@@ -202,6 +202,26 @@ def test_sliders_ask_nobody(page: Page, client: LossClient, arrays: Arrays, add:
     assert watch.requests == before
 
 
+def test_a_number_that_is_none_has_no_mean(page: Page, client: LossClient, arrays: Arrays, add: Add) -> None:
+    report = _report(client, arrays)
+    add(first=report)
+    sweep = _section(page, "sweep")
+    mean = sweep.locator(".sliders-mean")
+    field = sweep.get_by_role("spinbutton", name="alpha, exactly")
+    for wrong in ("1.5", "-0.1", ""):
+        field.fill(wrong)
+        expect(sweep).to_contain_text("alpha is a number from 0 to 1.")
+        expect(mean).to_contain_text("No mean")
+        assert mean.get_attribute("data-value") is None
+        field.fill("0.75")
+        expect(sweep).not_to_contain_text("alpha is a number from 0 to 1.")
+        expect(mean).to_have_attribute("data-value", re.compile("."))
+        page.wait_for_timeout(50)
+        assert float(mean.get_attribute("data-value") or "nan") == pytest.approx(
+            report.at(alpha=0.75), rel=1e-12
+        )
+
+
 def test_the_classes_follow_the_sliders(page: Page, client: LossClient, arrays: Arrays, add: Add) -> None:
     add(first=_report(client, arrays))
     sweep = _section(page, "sweep")

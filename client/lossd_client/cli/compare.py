@@ -5,7 +5,7 @@ with the other model as the baseline, in one pass: `files_scored.py`. `lossd_cli
 `comparing/notes.py` adds what names say, `comparing/output.py` writes, and `comparing/summary.py` prints.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from lossd_client.cli.inputs.arguments import STDIN, files_of, read_shards
 from lossd_client.cli.inputs.baselines import BaselineRule
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import takes
-from lossd_client.cli.part_file import PartFile, open_parts
+from lossd_client.cli.part_file import open_parts
 from lossd_client.cli.reporting.output import put, write
 from lossd_client.cli.reporting.saved import read_report, readable
 from lossd_client.comparison import Comparison
@@ -64,11 +64,12 @@ def _of_reports(options: CompareOptions) -> Comparison:
         new, baseline = reports[0], reports[1] if len(reports) > 1 else None
         with open_parts(options.html, options.junit) as [html, junit], readable(" and ".join(options.shards)):
             found = _judged(options, new, baseline, options.by or [], options.clusters or [])
-            notes = list(mistaken_names(options.new, options.other))
+            found = _noted(found, mistaken_names(options.new, options.other))
             names = options.new, options.other or _IN_REPORT
             if html is not None:
                 put(html, comparison_page(found, names, new, baseline).encode())
-            return _finished(options, found, notes, names, junit)
+            finish(found, names, options, junit)
+            return found
 
 
 def _written(options: CompareOptions) -> Iterator[tuple[str, Path]]:
@@ -101,10 +102,12 @@ def _of_files(options: CompareOptions) -> Comparison:
         clusters = [called[text] for text in options.clusters or []]
         found = _judged(options, made.report, None, by, clusters)
         other = options.other or asked.baseline_column or asked.baseline_columns or ""
-        notes = [*made.notes, *mistaken_names(options.new, other)]
-        write(made.report, out, html)
-        new = "standard input" if options.new == STDIN else options.new
-        return _finished(options, found, notes, (new, other), junit)
+        found = _noted(found, (*made.notes, *mistaken_names(options.new, other)))
+        names = "standard input" if options.new == STDIN else options.new, other
+        page = None if html is None else comparison_page(found, names, made.report, None)
+        write(made.report, out, html, page)
+        finish(found, names, options, junit)
+        return found
 
 
 def _read(text: str) -> Report:
@@ -129,14 +132,6 @@ def _judged(
     return found
 
 
-def _finished(
-    options: CompareOptions,
-    comparison: Comparison,
-    notes: Sequence[str],
-    names: tuple[str, str],
-    junit: PartFile | None,
-) -> Comparison:
-    """Write and print a comparison with further notes; return it."""
-    found = replace(comparison, notes=tuple(dict.fromkeys([*notes, *comparison.notes])))
-    finish(found, names, options, junit)
-    return found
+def _noted(comparison: Comparison, notes: Iterable[str]) -> Comparison:
+    """Return a comparison with further notes, which come first."""
+    return replace(comparison, notes=tuple(dict.fromkeys([*notes, *comparison.notes])))

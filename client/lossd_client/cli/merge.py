@@ -60,7 +60,7 @@ def merge(
                     f"the reports have {merged.rows} rows, and --expect-rows says {expect_rows}", Exit.REFUSED
                 )
             write(merged, out_file, html_file)
-            show(merged, list(merger.notes()), as_json=as_json, is_written=out is not None)
+            show(merged, list(merger.notes()), as_json=as_json, is_written=bool(out or html))
 
 
 def _paths(texts: Sequence[str]) -> list[Path]:

@@ -21,8 +21,9 @@ from lossd_client.cli.reporting.summary import show
 def report(options: ReportOptions) -> None:
     """Report what the loss of files is made of: by class and group, the worst rows, calibration, and more.
 
-    Takes files as `lossd score` does, and reads and sends them once. Without --out it prints the report as
-    JSON, on a terminal a summary. Figures are exact, and reports of parts add up by `lossd merge`.
+    Takes files as `lossd score` does, and reads and sends them once. Without --out and --html it prints
+    the report as JSON, on a terminal a summary. Figures are exact, and reports of parts add up by
+    `lossd merge`.
     """
     options.check()
     check_outputs(options.out, options.html)
@@ -31,5 +32,6 @@ def report(options: ReportOptions) -> None:
         return Selection.of_report(options, read_shards(options.shards, options.targets, spool))
 
     with files_scored(options, select, {"--out": options.out, "--html": options.html}) as made:
-        write(made.report, *made.parts)
-        show(made.report, made.notes, as_json=options.as_json, is_written=options.out is not None)
+        out, html = made.parts
+        write(made.report, out, html)
+        show(made.report, made.notes, as_json=options.as_json, is_written=bool(out or html))

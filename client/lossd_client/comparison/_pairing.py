@@ -18,6 +18,9 @@ from lossd_client.report._inside import counts_of, keys_of, kinds_of, paired_fie
 
 Pairing: TypeAlias = Literal["rows", "clusters", "none"]
 
+TO_PAIR: Final = "score both models in one request, with baseline=, to compare row by row"
+UNPAIRED: Final = "the new report has no section paired"
+NO_CLUSTERS: Final = "no clusters are named"
 _COUNTS: Final = ("rows", "rows_dropped", "elements", "dropped", "count")
 _SUMS: Final = ("weight_sum", "positives")
 
@@ -73,13 +76,13 @@ class Sides:
                 return "rows", notes
             lack = f"the new report's section paired is of another baseline, whose {other}"
         else:
-            lack = "the new report has no section paired"
+            lack = UNPAIRED
         refuse_unknown_weights(self.new)
         refuse_other_elements(self.new, self.baseline)
         _check_names(self.baseline, self.names, "the baseline")
         _check_kinds(self.new, self.baseline, self.names)
         if not self.clusters:
-            unlike = "no clusters are named"
+            unlike = NO_CLUSTERS
         else:
             found = _other_groups(self.new.groups.by(*self.names), self.baseline.groups.by(*self.names))
             if found is None:
@@ -95,7 +98,7 @@ class Sides:
             else "The interval takes the rows of the two to be independent; if they are the same rows, it is "
             "wider than it need be"
         )
-        return f"{known}: score both models in one request, with baseline=, to compare row by row."
+        return f"{known}: {TO_PAIR}."
 
 
 def _check_names(report: Report, names: Sequence[str], which: str) -> None:

@@ -7,7 +7,7 @@ import { exampleFiles } from "./example.js";
 import { FileList, takeFiles } from "./file_list.js";
 import { recognise } from "./files.js";
 import { LossFields } from "./loss_fields.js";
-import { areClassIds, assumed, missing, misfits } from "./places.js";
+import { assumed, classIds, missing, misfits } from "./places.js";
 import { problemElement } from "./problems.js";
 import { filesOf, score } from "./requests.js";
 import { session } from "./session.js";
@@ -46,6 +46,8 @@ class Form {
   /** @type {AbortController | null} */
   #controller = null;
   #isReady = false;
+  #isExample = false;
+  #remove = button("Remove all files", () => this.#removeAll(), { class: "quiet", id: "remove-all" });
 
   /** @param {HTMLElement} root @param {(run: Run) => void} onRun */
   constructor(root, onRun) {
@@ -57,6 +59,7 @@ class Form {
     const form = element("form", { class: "score-form" }, [
       this.#dropZone(),
       this.#files.root,
+      this.#remove,
       this.#files.notice,
       this.#fileProblems,
       this.#links,
@@ -147,6 +150,7 @@ class Form {
       },
       onError: (error) => this.#fileProblems.append(problemElement(error)),
     });
+    if (taken.length && this.#isExample) this.#removeAll();
     if (taken.length) this.#files.take(taken);
     this.#fileProblems.scrollIntoView({ block: "nearest" });
     this.#say(`${files.length === 1 ? (files[0]?.name ?? "") : `${files.length} files`} taken.`);
@@ -165,14 +169,24 @@ class Form {
       );
     }
     this.#links.hidden = false;
+    this.#isExample = true;
     this.#loss.choose("focal");
     await this.#run();
+  }
+
+  /** Take all files away, and with the example's what it asked for. */
+  #removeAll() {
+    this.#files.clear();
+    if (!this.#isExample) return;
+    this.#isExample = false;
+    this.#links.hidden = true;
+    this.#loss.reset();
   }
 
   /** Bring all that depends on files and parameters up to date. */
   #show() {
     const { items } = this.#files;
-    this.#loss.suggestClassIds(areClassIds(items));
+    this.#loss.suggestClassIds(classIds(items, this.#loss.asked(items).classAxis));
     const { params, classAxis, hasClassIds } = this.#loss.asked(items);
     this.#notes.replaceChildren(
       ...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])),
@@ -183,6 +197,7 @@ class Form {
     const isComplete = next === null && this.#isReady;
     this.#go.disabled = !isComplete || this.#controller !== null;
     this.#root.classList.toggle("has-files", items.length > 0);
+    this.#remove.hidden = items.length < 2;
     const address = new URL("..", import.meta.url).href.replace(/\/$/, "");
     this.#commands.show(
       isComplete ? { loss: this.#loss.name, params, items, address, hasKey: session.hasKey } : null,
@@ -206,7 +221,12 @@ class Form {
         ...(await filesOf(items)),
       };
       const name = nameOf(items);
-      const document = await score(scored, { signal, onProgress: (progress) => this.#progressed(progress) });
+      const document = await score(scored, {
+        signal,
+        onProgress: (progress) => {
+          if (this.#controller?.signal === signal) this.#progressed(progress); // no countdown of a former run
+        },
+      });
       this.#say("Done. The results are shown after the form.");
       for (const item of items) item.hasRun = true;
       this.#onRun({ name, document, scored });
@@ -231,7 +251,7 @@ class Form {
     if (wait !== undefined) {
       this.#progress.removeAttribute("value");
       this.#progressText.textContent = wait;
-      return this.#say(wait);
+      return this.#say(wait.replace(/ in \d+ s$/, "")); // each second is no news
     }
     const isSending = sent < total || total === 0;
     if (isSending && total > 0) this.#progress.value = sent / total;

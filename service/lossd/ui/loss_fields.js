@@ -23,6 +23,7 @@ export class LossFields {
   #gammasRow = element("div", { class: "parameter" });
   #summary = element("small", { class: "note", id: "loss-note" });
   #classIds = element("input", { type: "checkbox", id: "class-ids" });
+  #classIdsText = element("span");
   #classIdsRow = element("p", { class: "suggestion", hidden: "" });
   #areGammasOwn = false;
   #onChange;
@@ -41,13 +42,7 @@ export class LossFields {
         "The slider of the results has these: numbers with commas between them.",
       ]),
     );
-    this.#classIdsRow.append(
-      element("label", {}, [
-        this.#classIds,
-        " The targets are class ids (targets_format=index): integers, with one dimension less than the " +
-          "inputs",
-      ]),
-    );
+    this.#classIdsRow.append(element("label", {}, [this.#classIds, this.#classIdsText]));
     this.root.append(
       element("legend", {}, ["Loss and parameters"]),
       this.#classIdsRow,
@@ -63,6 +58,12 @@ export class LossFields {
     this.#select.addEventListener("change", () => this.#build());
     this.#classIds.addEventListener("input", () =>
       this.#write("targets_format", this.#classIds.checked ? "index" : "dense"),
+    );
+    // What is wrong can be seen.
+    this.root.addEventListener(
+      "invalid",
+      ({ target }) => target instanceof Element && target.closest("details")?.setAttribute("open", ""),
+      true,
     );
     this.root.addEventListener("input", () => this.#changed());
     this.root.addEventListener("change", () => this.#changed());
@@ -87,6 +88,15 @@ export class LossFields {
   /** @param {string} name */
   choose(name) {
     this.#select.value = name;
+    this.#build();
+  }
+
+  /** Begin anew with the server's defaults. */
+  reset() {
+    this.#select.selectedIndex = 0;
+    this.#controls = [];
+    this.#areGammasOwn = false;
+    this.#classIdsRow.hidden = true;
     this.#build();
   }
 
@@ -125,10 +135,13 @@ export class LossFields {
   }
 
   /**
-   * Offer that targets are class ids, or no longer.
-   * @param {boolean} isLikely
+   * Take targets as class ids, and say so; or no longer.
+   * @param {number} classes How many there are; 0 if targets are none.
    */
-  suggestClassIds(isLikely) {
+  suggestClassIds(classes) {
+    const ids = `integers from 0 to ${classes - 1}, with one dimension less than the inputs`;
+    this.#classIdsText.textContent = ` The targets are class ids (targets_format=index): ${ids}`;
+    const isLikely = classes > 0;
     if (this.#classIdsRow.hidden !== isLikely) return; // it stands as it was
     this.#classIdsRow.hidden = !isLikely;
     this.#classIds.checked = isLikely;

@@ -33,8 +33,9 @@ startReport();
  * @param {{ isFocused?: boolean }} [options]
  */
 function show(run, options) {
+  const shown = results.add(run, options);
   byId("panel-score").classList.add("has-runs");
-  results.add(run, options);
+  return shown;
 }
 
 /**
@@ -57,7 +58,12 @@ function startReport() {
     show({ name: document.run?.name ?? "saved report", document, scored: null }, { isFocused: false });
   };
   const start = () => ask().catch((error) => document.querySelector("main")?.prepend(problemElement(error)));
-  session.onKey(() => session.hasKey && start());
+  session.onKey(() => {
+    if (session.hasKey) return start();
+    isDone = false;
+    results.clear(); // they are of the team whose key it was
+    byId("panel-score").classList.remove("has-runs");
+  });
   start();
 }
 

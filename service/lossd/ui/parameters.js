@@ -4,6 +4,7 @@ import { element } from "./elements.js";
 
 /** @import { Info } from "./client/index.js" */
 /** @typedef {Info["losses"][number]["parameters"][number]} Parameter */
+/** @typedef {Record<string, unknown>} Schema */
 /**
  * @typedef {{
  *   parameter: Parameter, root: HTMLElement, read: () => unknown, write: (value: unknown) => void,
@@ -59,11 +60,15 @@ function controlOf(parameter) {
   const id = `parameter-${name}`;
   const note = element("small", { class: "note", id: `${id}-note` }, codeOf(summary));
   const input = inputOf(parameter, id);
+  const words = input instanceof HTMLInputElement ? schemasOf(parameter.values).flatMap(wordsOf) : [];
+  if (words.length) input.setAttribute("list", `${id}-words`);
+  input.addEventListener("input", () => input.setCustomValidity(complaint(input.value, parameter.values)));
   const label = element("label", { for: id }, breakable(name));
   const off = offBox(parameter, input);
   const root = element("div", { class: "parameter" }, [
     label,
     element("span", { class: "row" }, [input, ...(off ? [off] : [])]),
+    ...(words.length ? [wordList(`${id}-words`, words)] : []),
     note,
   ]);
   const box = off?.querySelector("input");
@@ -126,8 +131,45 @@ function inputOf({ name, values, default: usual }, id) {
 }
 
 /**
+ * A schema, and those of which a value fits one.
+ * @param {Schema} values
+ * @returns {readonly Schema[]}
+ */
+function schemasOf(values) {
+  return [values, .../** @type {Schema[]} */ (values["oneOf"] ?? [])];
+}
+
+/**
+ * What is wrong with what was written, where it is clear before the server judges.
+ * @param {string} text
+ * @param {Schema} values
+ * @returns {string} A sentence; empty if there is nothing.
+ */
+function complaint(text, values) {
+  const schemas = schemasOf(values);
+  const types = schemas.flatMap(({ type }) => type);
+  const isFree = schemas.some((each) => each["type"] === "string" && !each["enum"]);
+  const word = valueOf(text);
+  if (word === "" || typeof word !== "string" || isFree || !/number|integer/.test(types.join())) return "";
+  const words = schemas.flatMap(wordsOf);
+  if (words.includes(word)) return "";
+  const numbers = types.includes("array") ? "a number, or numbers with commas between them" : "a number";
+  return `Write ${[...words, numbers].join(", or ")}.`;
+}
+
+/**
+ * Words to choose from, beside what else may be written.
+ * @param {string} id
+ * @param {readonly string[]} words
+ */
+function wordList(id, words) {
+  const options = words.map((word) => element("option", { value: word }));
+  return element("datalist", { id }, options);
+}
+
+/**
  * The words that a schema allows.
- * @param {Record<string, unknown>} schema
+ * @param {Schema} schema
  * @returns {string[]}
  */
 function wordsOf(schema) {
@@ -140,9 +182,7 @@ function wordsOf(schema) {
  * @param {HTMLInputElement | HTMLSelectElement} input
  */
 function offBox({ name, values, default: usual }, input) {
-  const kinds = [values, .../** @type {Record<string, unknown>[]} */ (values["oneOf"] ?? [])].flatMap(
-    ({ type }) => type,
-  );
+  const kinds = schemasOf(values).flatMap(({ type }) => type);
   if (usual === null || !kinds.includes("null")) return null;
   const box = element("input", { type: "checkbox", id: `parameter-${name}-off` });
   box.addEventListener("change", () => (input.disabled = box.checked));
@@ -163,6 +203,7 @@ function readInput(input, { default: usual }) {
  * @param {unknown} value
  */
 function writeInput(input, value) {
+  input.setCustomValidity("");
   if (input instanceof HTMLInputElement && input.type === "checkbox") input.checked = value === true;
   else
     input.value =

@@ -208,15 +208,17 @@ export function sectionsOf(items, classAxis) {
 }
 
 /**
- * Whether targets can only be class ids: integers of one dimension less than the inputs.
+ * Of how many classes targets can only be ids: integers of one dimension less than the inputs.
  * @param {readonly Item[]} items
+ * @param {number} classAxis
+ * @returns {number} 0 if they are none. Of one class there are no ids: 0 and 1 are whether it is there.
  */
-export function areClassIds(items) {
+export function classIds(items, classAxis) {
   const inputs = headAt(items, "logits", "probabilities");
   const targets = headAt(items, "targets");
-  return Boolean(
-    inputs && targets && isInteger(targets.dtype) && targets.shape.length === inputs.shape.length - 1,
-  );
+  if (!inputs || !targets || !isInteger(targets.dtype)) return 0;
+  const classes = inputs.shape.at(classAxis) ?? 0;
+  return targets.shape.length === inputs.shape.length - 1 && classes > 1 ? classes : 0;
 }
 
 /**
@@ -232,7 +234,7 @@ export function misfits(items, classAxis, hasClassIds) {
   const shape = inputs.shape;
   const axis = classAxis < 0 ? classAxis + shape.length : classAxis;
   /** @type {string[]} */
-  const found = [];
+  const found = shape[0] === 0 ? ["There are no rows."] : [];
   /** @param {string} what @param {readonly number[]} its @param {boolean} fits @param {string} remedy */
   const check = (what, its, fits, remedy) => {
     if (!fits)
@@ -243,11 +245,13 @@ export function misfits(items, classAxis, hasClassIds) {
     const expected = hasClassIds ? without(shape, axis) : shape;
     const remedy = hasClassIds
       ? `Class ids have shape ${shapeText(expected)}.`
-      : targets.shape.length === shape.length - 1
-        ? "Class ids must be saved as integers, as by targets.astype(np.int64)."
-        : isTurned(targets.shape, shape)
-          ? "Both must have the same shape: turn one of them, as by targets.T."
-          : "Both must have the same shape: are the files of different runs?";
+      : targets.shape.length === shape.length - 1 && shape[axis] === 1
+        ? "Add the axis of the class, by targets[:, None]."
+        : targets.shape.length === shape.length - 1
+          ? "Class ids must be saved as integers, as by targets.astype(np.int64)."
+          : isTurned(targets.shape, shape)
+            ? "Both must have the same shape: turn one of them, as by targets.T."
+            : "Both must have the same shape: are the files of different runs?";
     check("targets", targets.shape, same(targets.shape, expected), remedy);
   }
   const baseline = headAt(items, "baseline");

@@ -23,7 +23,9 @@ export function problemElement(error) {
   const detail =
     error instanceof StatusError ? error.detail : error instanceof Error ? error.message : String(error);
   const [first = "", ...rest] = detail.split(/(?<=\.) (?=[A-Z])/);
-  const places = (known?.errors ?? []).filter((item) => !(item.detail === detail && item.pointer === ""));
+  const places = (known?.errors ?? []).filter(
+    ({ detail: its, pointer }) => !(its === detail && /^(\/reports\b|$)/.test(pointer)),
+  );
   const remedy = error instanceof UnusableFile ? error.remedy : undefined;
   const ids = [known?.code, known?.request_id && `request ${known.request_id}`].filter(Boolean).join(", ");
   return element("div", { class: "problem", role: "alert" }, [

@@ -7,9 +7,11 @@ import { RunList } from "./runs.js";
 import { session } from "./session.js";
 import { slidersOf } from "./sliders.js";
 import { makeSortable } from "./sorting.js";
+import { Countdown, isLater, reasonOf, secondsOf, sleep } from "./waiting.js";
 
 /** @import { Report } from "./client/index.js" */
 /** @import { Run } from "./requests.js" */
+/** @import { Progress } from "./upload.js" */
 /** @typedef {{ isFocused?: boolean }} Options */
 
 /**
@@ -21,6 +23,9 @@ const PARTS = Object.entries({
   second: ["top", "paired", "histogram"],
   third: null,
 });
+
+/** How often a view is asked for while the server says later. */
+const MOST_TURNS = 5;
 
 const policy = /** @type {any} */ (globalThis).trustedTypes?.createPolicy("lossd", {
   createHTML: (/** @type {string} */ html) => html,
@@ -48,6 +53,7 @@ export function startResults(root) {
      * @param {Options} [options]
      */
     add: (run, options) => results.add(run, options),
+    clear: () => results.clear(),
   };
 }
 
@@ -80,6 +86,12 @@ class Results {
     return this.#show(run, options);
   }
 
+  /** Forget all runs. */
+  clear() {
+    this.#runs.clear();
+    this.#empty("The runs are gone.");
+  }
+
   /**
    * Show one run.
    * @param {Run} run
@@ -89,7 +101,8 @@ class Results {
     return this.#draw(
       [run],
       async (signal) => {
-        const html = this.#drawn.get(run) ?? (await view({ reports: [run] }, signal));
+        const html =
+          this.#drawn.get(run) ?? (await view({ reports: [run] }, signal, (text) => this.#wait(text)));
         this.#drawn.set(run, html);
         return html;
       },
@@ -104,10 +117,12 @@ class Results {
    */
   #compare(run, baseline) {
     return this.#draw([run, baseline], async (signal) => {
-      const onProgress = (/** @type {{ sent: number, total: number }} */ { sent, total }) =>
-        this.#wait(`Comparing row by row: ${Math.round((100 * sent) / Math.max(total, 1))} % sent`);
+      const onProgress = (/** @type {Progress} */ { sent, total, wait }) => {
+        const percent = Math.round((100 * sent) / Math.max(total, 1));
+        if (!signal.aborted) this.#wait(wait ?? `Comparing row by row: ${percent} % sent`);
+      };
       const paired = await compared(run, baseline, { onProgress, signal });
-      return view({ reports: [run, baseline], paired }, signal);
+      return view({ reports: [run, baseline], paired }, signal, (text) => this.#wait(text));
     });
   }
 
@@ -131,7 +146,7 @@ class Results {
       body = arranged(fragment(await ask(signal)), runs);
     } catch (error) {
       if (signal.aborted) return;
-      body = [problemElement(error)];
+      body = [problemElement(error), button("Try again", () => this.#draw(runs, ask, { isFocused }))];
     }
     if (signal.aborted) return;
     this.#view.replaceChildren(this.#head(), ...body);
@@ -200,12 +215,15 @@ class Results {
     const [newest] = this.#runs.all;
     if (!this.#shown.includes(run)) this.#redrawHead();
     else if (newest) this.#show(newest, { isFocused: false });
-    else {
-      this.#stop.abort();
-      this.#shown = [];
-      this.#view.replaceChildren();
-      this.#say("No run is left.");
-    }
+    else this.#empty("No run is left.");
+  }
+
+  /** @param {string} said */
+  #empty(said) {
+    this.#stop.abort();
+    this.#shown = [];
+    this.#view.replaceChildren();
+    this.#say(said);
   }
 }
 
@@ -213,12 +231,22 @@ class Results {
  * What the server draws.
  * @param {{ reports: readonly Run[], paired?: Report | undefined }} asked
  * @param {AbortSignal} signal
+ * @param {(text: string) => void} onWait Told why it is sent again later.
  */
-async function view({ reports, paired }, signal) {
+async function view({ reports, paired }, signal, onWait) {
   const named = reports.map(({ name, document }) => ({ name, document }));
   const body = JSON.stringify({ reports: named, paired });
   const headers = { "Content-Type": "application/json" };
-  const response = await session.request("ui/view", { method: "POST", headers, body, signal });
+  const countdown = new Countdown(({ wait = "" }) => onWait(wait));
+  const ask = () => session.request("ui/view", { method: "POST", headers, body, signal });
+  let response = await ask();
+  for (let turn = 1; isLater(response) && turn < MOST_TURNS; turn++) {
+    const seconds = secondsOf(response) || 2;
+    countdown.start(reasonOf(response), seconds, signal);
+    await sleep(seconds, signal);
+    countdown.stop();
+    response = await ask();
+  }
   if (!response.ok) throw await responseError(response);
   return response.text();
 }

@@ -43,12 +43,25 @@ export class RunList {
    * @param {Run} run
    */
   add(run) {
-    run.name = this.#freeName(run.name);
     const item = element("li");
-    this.#items.set(run, item);
+    const name = this.#freeName(run.name);
+    try {
+      this.#fill({ ...run, name }, item);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      throw new Error(`${run.name} is a damaged report: open the file that it was saved to, unchanged.`);
+    }
+    run.name = name;
     this.#fill(run, item);
+    this.#items.set(run, item);
     this.#list.prepend(item);
     this.element.hidden = false;
+  }
+
+  clear() {
+    this.#items.clear();
+    this.#list.replaceChildren();
+    this.element.hidden = true;
   }
 
   /**

@@ -3,6 +3,7 @@
 import { LossClient } from "./client/index.js";
 import { askForKey } from "./key.js";
 import { upload } from "./upload.js";
+import { Countdown, isLater, reasonOf, secondsOf } from "./waiting.js";
 
 /** @import { Progress } from "./upload.js" */
 
@@ -24,9 +25,10 @@ export const session = {
    * @param {(progress: Progress) => void} [onProgress] Of what it uploads.
    */
   client(onProgress) {
+    const countdown = new Countdown(onProgress);
     return new LossClient(ROOT, {
       timeout: null, // people see how far it is, and can stop it
-      fetch: (url, init = {}) => send(String(url), init, onProgress),
+      fetch: (url, init = {}) => sendAndTell(String(url), init, onProgress, countdown),
     });
   },
 
@@ -87,8 +89,6 @@ async function send(url, init, onProgress) {
   for (;;) {
     const sentWith = key;
     const response = await sendOnce(url, init, onProgress);
-    if (response.status === 429 || response.status === 503)
-      onProgress?.({ sent: 0, total: 0, wait: waitText(response) });
     if (response.status !== 401) return response;
     for (const listener of askedListeners) listener();
     const isNew =
@@ -99,13 +99,22 @@ async function send(url, init, onProgress) {
 }
 
 /**
- * Why a request is sent again by the client, and when.
- * @param {Response} response
+ * Send a request of the client, which sends it again later, and tell why.
+ * @param {string} url
+ * @param {RequestInit} init
+ * @param {((progress: Progress) => void) | undefined} onProgress
+ * @param {Countdown} countdown
  */
-function waitText({ status, headers }) {
-  const reason = status === 429 ? "Your team's limit is reached" : "The server is busy";
-  const seconds = Number(headers.get("Retry-After"));
-  return `${reason}: it is sent again ${seconds > 0 ? `in ${seconds} s` : "soon"}`;
+async function sendAndTell(url, init, onProgress, countdown) {
+  countdown.stop();
+  try {
+    const response = await send(url, init, onProgress);
+    if (isLater(response)) countdown.start(reasonOf(response), secondsOf(response), init.signal);
+    return response;
+  } catch (error) {
+    if (!init.signal?.aborted) countdown.start("The server cannot be reached", 0, init.signal);
+    throw error;
+  }
 }
 
 /**

@@ -11,11 +11,13 @@ import { classMeansAt, classMeansOf, hasPosWeight, meanAt, meanOf, numbersOf } f
  * What a control shows: a number, null where it is off, undefined where the request's is no single number.
  * @typedef {number | null | undefined} Shown
  * @typedef {{ row: HTMLElement, show: (value: Shown) => void, initial: Shown }} Control
- * @typedef {{ onInput: (value: Shown) => void, onEnd: () => void }} Events
+ * @typedef {{ onInput: (value: Shown) => void, onEnd: () => void, onInvalid: () => void }} Events
  * @typedef {{ min: number, max: number, step: number, valueOf: (at: number) => number, at: (value: number) =>
  *   number }} Scale
  */
 
+/** After so long without a move the table is sorted. */
+const SETTLED_MS = 300;
 /** @type {Scale} */
 const SHARE = { min: 0, max: 1, step: 0.01, valueOf: (at) => at, at: (value) => value };
 /** @type {Scale} A tenth to ten times in the middle, and further at the ends. */
@@ -46,6 +48,7 @@ export function slidersOf(document) {
       update();
     },
     onEnd: answer.sort,
+    onInvalid: answer.drop,
   });
   const controls = [
     ...(sweep.gamma?.length
@@ -149,6 +152,7 @@ function alphaControl(asked, events) {
       events.onInput(value);
     },
     onEnd: events.onEnd,
+    onInvalid: events.onInvalid,
   });
   off.checked = asked === null;
   off.addEventListener("change", () => {
@@ -157,7 +161,7 @@ function alphaControl(asked, events) {
     events.onInput(value);
     events.onEnd();
   });
-  made.row.append(element("label", { class: "sliders-off" }, [off, " off"]));
+  made.row.lastElementChild?.before(element("label", { class: "sliders-off" }, [off, " off"]));
   const show = (/** @type {Shown} */ value) => {
     off.checked = value === null;
     made.show(value);
@@ -191,12 +195,14 @@ function single(asked) {
  * @param {{ hasField?: boolean, note?: string }} [options]
  * @returns {Control}
  */
-function control(name, initial, scale, { onInput, onEnd }, { hasField = true, note = "" } = {}) {
+function control(name, initial, scale, { onInput, onEnd, onInvalid }, { hasField = true, note = "" } = {}) {
   const [slider, field] = inputsOf(name, scale);
   const said = element("output", {}, []);
+  const wrong = element("span", { class: "note", role: "status" });
   /** @param {Shown} value */
   const show = (value) => {
     if (typeof value === "number") slider.value = String(scale.at(value));
+    wrong.textContent = "";
     field.value = typeof value === "number" ? String(value) : "";
     field.placeholder = value === null ? "off" : value === undefined ? "several" : "";
     said.textContent = field.value;
@@ -208,7 +214,11 @@ function control(name, initial, scale, { onInput, onEnd }, { hasField = true, no
     onInput(value);
   });
   field.addEventListener("input", () => {
-    if (field.value === "" || !field.checkValidity()) return;
+    const isWrong = field.value === "" || !field.checkValidity();
+    wrong.textContent = isWrong
+      ? `${name} is a number ${scale === SHARE ? "from 0 to 1" : "from 0 on"}.`
+      : "";
+    if (isWrong) return onInvalid();
     slider.value = String(scale.at(field.valueAsNumber));
     slider.setAttribute("aria-valuetext", field.value);
     onInput(field.valueAsNumber);
@@ -220,6 +230,7 @@ function control(name, initial, scale, { onInput, onEnd }, { hasField = true, no
     slider,
     hasField ? field : said,
     ...(note ? [element("span", { class: "note" }, [note])] : []),
+    wrong,
   ]);
   return { row, show, initial };
 }
@@ -248,6 +259,8 @@ function answerOf(document) {
   const table = classTable(document);
   const asked = meanOf(document);
   let frame = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   /** @param {Chosen} chosen */
   const draw = (chosen) => {
     try {
@@ -267,9 +280,17 @@ function answerOf(document) {
   const show = (chosen) => {
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => draw(chosen));
+    clearTimeout(timer);
+    timer = setTimeout(sort, SETTLED_MS);
+  };
+  const drop = () => {
+    cancelAnimationFrame(frame);
+    mean.replaceChildren("No mean: a number is wrong or missing.");
+    delete mean.dataset.value;
+    table?.fill([]);
   };
   const sort = () => requestAnimationFrame(() => table && sortAgain(table.table));
-  return { mean, show, sort, table: table?.whole };
+  return { mean, show, drop, sort, table: table?.whole };
 }
 
 /** @param {Report} document */

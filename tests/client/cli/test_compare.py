@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -258,6 +259,33 @@ def test_two_reports_are_side_by_side_on_a_page(base_url: str) -> None:
         assert f">{losses.mean() / C:.6g}</td>" in page
     run("new.json", "--html", "page.html")
     assert "<h1>bce of logits</h1>" in Path("page.html").read_text()
+
+
+@pytest.mark.parametrize("bound", ["0", "1%", "50%"])
+def test_the_page_of_both_models_begins_with_the_verdict(base_url: str, bound: str) -> None:
+    options = ["--by", "camera.npy", "--max-regression", bound, "--html", "page.html"]
+    run("new.npy", "old.npy", "y.npy", *options, url=base_url)
+    page = Path("page.html").read_text()
+    figures = by_row(LOSSES, OTHERS, C)
+    low, high = figures.relative_interval
+    limit = float(bound.rstrip("%")) / (100 if "%" in bound else 1)
+    verdict = "regressed" if low > limit else "passed" if high <= limit else "undecided"
+    said = {"regressed": "is worse", "passed": "is not worse", "undecided": "is not surely worse"}[verdict]
+    [first, *_] = re.findall(r"<section.*?</section>", page, re.DOTALL)
+    lead = (
+        f"<bdi>new.npy</bdi> <strong>{said}</strong> than <bdi>old.npy</bdi>, the baseline: the mean loss is "
+    )
+    assert "<h2>Verdict</h2>" in first
+    assert f"{lead}{figures.new:.6g}, and the baseline&#x27;s {figures.baseline:.6g}" in first
+    assert f"interval: {verdict}, as " in re.sub(r"interval [^:]*:", "interval:", first)
+    assert f"{int((LOSSES < OTHERS).sum())} rows better" in first
+    for camera in ("front", "rear"):
+        rows = np.equal(camera, CAMERA)
+        assert f"<bdi>camera {camera}</bdi>" in first
+        assert f">{LOSSES[rows].sum() / rows.sum() / C:.6g}</td>" in first
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings[:2] == ["Verdict", "In short"]
+    assert len(set(headings)) == len(headings)
 
 
 def test_markdown_is_appended_and_junit_written(base_url: str) -> None:

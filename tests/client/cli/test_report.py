@@ -474,10 +474,44 @@ def test_classes_have_the_names_of_a_file(base_url: str) -> None:
     assert found.class_names == ("cat", "dog", "<i>")
     assert sections(found) == sections(report(base_url, "x.npy", "y.npy"))
     page = Path("page.html").read_text()
-    worst = ("cat", "dog", "&lt;i&gt;")[int(np.argmax([each.mean for each in found.classes]))]
-    assert f"worst class</a> is <bdi>{worst}</bdi>" in page
+    worst = ("cat", "dog", "&lt;i&gt;")[int(np.argmax(bce(X, Y).mean(axis=0)))]
+    _, _, rows = page.partition("<caption>Classes</caption>")
+    assert rows.partition("<tbody>")[2].startswith(f'<tr><th scope="row"><bdi>{worst}</bdi></th>')
     assert "<i>" not in page
     assert "class 0" not in page
+
+
+@pytest.mark.parametrize("ids", [(), ("--ids", "ids.npy")])
+def test_the_summary_names_the_classes_of_the_worst_elements(base_url: str, ids: tuple[str, ...]) -> None:
+    Path("names.txt").write_text("cat\ndog\nbird\n")
+    np.save("ids.npy", NAMES)
+    done = run(base_url, "x.npy", "y.npy", *ids, "--class-names", "names.txt", "--out", "r.json")
+    losses = bce(X, Y)
+    row, place = divmod(int(losses.argmax()), 3)
+    name = ("cat", "dog", "bird")[place]
+    _, _, listed = done.stdout.partition("worst elements")
+    first = listed.splitlines()[1].split()
+    assert first[:3] == (["1", NAMES[row], name] if ids else ["1", f"{row},", name])
+    assert f"{losses.max():.6g}" in first
+
+
+def test_a_page_is_enough_and_the_document_is_printed_where_it_is_asked_for(base_url: str) -> None:
+    done = run(base_url, "x.npy", "y.npy", "--html", "page.html")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("mean ")
+    assert f"{bce(X, Y).mean():.12}"[:12] in done.stdout
+    assert "schema" not in done.stdout
+    assert report(base_url, "x.npy", "y.npy", "--html", "page.html").rows == N
+    assert json.loads(run(base_url, "x.npy", "y.npy").stdout)["totals"]["rows"] == N
+
+
+def test_of_one_row_nothing_is_said_that_needs_two(base_url: str) -> None:
+    np.save("one.npy", X[:1])
+    np.save("its.npy", Y[:1])
+    done = run(base_url, "one.npy", "its.npy", "--html", "page.html")
+    for text in (done.stdout, Path("page.html").read_text()):
+        assert "NaN to NaN" not in text
+        assert text.count("needs two rows") == 2
 
 
 def test_names_of_other_classes_are_said_and_the_report_is_kept(base_url: str) -> None:

@@ -165,6 +165,14 @@ def test_many_classes_and_groups_stay_readable() -> None:
     assert "The 20 greatest of 80 classes" in text
 
 
+def test_hundreds_of_names_of_groups_end_and_say_so() -> None:
+    groups = {f"name {place}": np.arange(30) for place in range(40)}
+    page = Page(report_html(full(30, 2, groups=groups, sections=("groups",))))
+    alone = [name for name in page.texts_of("bdi") if name.startswith("By name ")]
+    assert alone == [f"By name {place} alone" for place in range(8)]
+    assert "The other 32 names are not shown alone." in page.texts_of("p")
+
+
 def test_the_worst_are_listed_by_id_with_their_rows(reports: dict[str, Report]) -> None:
     document = full(20, ids=[f"image-{row}.png" for row in range(20)]).to_dict()
     rows = [int(item["id"][6:-4]) for item in document["top"]["rows"]]

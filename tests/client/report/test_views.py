@@ -8,11 +8,12 @@ import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]
 
 from client.report.pages import NASTY, Page, full
 from lossd_client._views import NotJson, ViewError, draw_views
@@ -175,17 +176,45 @@ def test_thresholds_are_those_of_numpy_with_the_best_f1(documents: dict[str, Jso
     assert max(row[3] for row in rows) == pytest.approx(max(all_f1))
 
 
+def test_the_areas_of_a_class_have_their_bounds(documents: dict[str, Json]) -> None:
+    html = section(drawn(documents["a"]), "calibration")
+    [listed] = re.findall(r"<caption>Calibration by class</caption>.*?</table>", html, re.DOTALL)
+    p = 1 / (1 + np.exp(-X.astype(np.float64)))
+    bins = np.floor(64 * p)
+    found = table(html, "Calibration by class")
+    assert found[0] == ["class", "calibration error", "elements", "positives", "AUROC", "average precision"]
+    for place, name in enumerate(NAMES):
+        y, b = Y[:, place] == 1, bins[:, place]
+        above = (b[y][:, None] > b[~y]).mean()
+        tied = (b[y][:, None] == b[~y]).mean()
+        area, low, high = above + tied / 2, above, above + tied
+        shown = f"{area:.4g} ({low:.4g} to {high:.4g})" if tied else f"{area:.4g}"
+        [row] = [each for each in listed.split("<tr>") if escape(name) in each]
+        assert f">{shown}<" in row
+        [precision] = [cells[5] for cells in found[1] if cells[0] == name]
+        assert precision == pytest.approx(average_precision_score(y, b), rel=1e-9)
+    assert html.count("calibration_bins=exact") == 1
+    assert "are from 64 bins" in html
+    assert "greatest</th>" not in html
+
+
+def test_of_one_row_no_interval_is_shown() -> None:
+    html = drawn(full(1, 3, sections=SECTIONS).to_dict())
+    assert "NaN to NaN" not in html
+    assert html.count("needs two rows") == 4
+
+
 def test_the_first_words_name_the_worst(documents: dict[str, Json]) -> None:
     html = section(drawn(documents["a"]), "totals")
     losses = focal(X)
     said = " ".join("".join(Page(html).texts).split())
-    by_class, by_row = losses.mean(axis=0), losses.sum(axis=1)
-    worst = NAMES[int(by_class.argmax())]
-    ratio = by_class.max() / losses.mean()
+    by_row = losses.sum(axis=1)
     assert f"focal: mean {losses.mean():.4g}, 95 % interval " in said
-    assert f" over {ROWS} rows. The worst class is {worst} ({by_class.max():.3g}, {ratio:.2g} times" in said
-    assert f"the worst row is {IDS[int(by_row.argmax())]} ({by_row.max():.3g})" in said
-    assert "the worst camera is " in said
+    worst, ratio = IDS[int(by_row.argmax())], by_row.max() / by_row.mean()
+    assert (
+        f" over {ROWS} rows. No class stands out, no camera stands out and the worst row is {worst} " in said
+    )
+    assert f"({by_row.max():.3g} over its {CLASSES} elements, {ratio:.2g} times an average row)" in said
     assert {each["href"] for each in Page(html).all("a")} == {"#lossd-classes", "#lossd-groups", "#lossd-top"}
 
 
@@ -201,17 +230,17 @@ def test_the_first_words_are_right_where_nothing_is_the_worst() -> None:
         6, 3, inputs=x, targets=x, baseline=None, sections=ALONE, groups={"g": np.repeat([0, 1, 2], 2)}
     )
     said = lead(alike)
-    assert "class" not in said
-    assert "worst g" not in said
-    assert "the worst row is row 0" in said.replace("The", "the")
+    assert "No class stands out, no g stands out and the worst row is row 0 (" in said
+    assert "times" not in said
     assert "as at least 5 others" in said
     one = full(
         6, 1, inputs=x[:, :1], targets=x[:, :1], baseline=None, sections=ALONE, groups={"g": np.zeros(6, int)}
     )
     assert "class" not in lead(one)
-    two = x.copy()
+    assert " g " not in lead(one)
+    two = np.zeros((60, 3), dtype=np.float32)
     two[:, 1:] = 3.0
-    said = lead(full(6, 3, inputs=two, targets=x, baseline=None, sections=ALONE))
+    said = lead(full(60, 3, inputs=two, targets=np.zeros((60, 3)), baseline=None, sections=ALONE))
     assert "The worst classes are class 1 and class 2 (" in said
     assert lead(full(0, 3, baseline=None, sections=ALONE)).startswith("focal: nothing was scored in 0 rows.")
 
@@ -254,7 +283,28 @@ def test_two_runs_are_side_by_side_the_greatest_worsening_first(documents: dict[
     head, [mean, *_] = table(section(html, "totals"), "All rows")
     assert head == ["figure", "run A", "run B", "difference"]
     assert mean[1:] == pytest.approx([a.mean(), b.mean(), a.mean() - b.mean()], rel=1e-6)
-    assert "not paired" in section(html, "comparison")
+    said = section(html, "comparison")
+    assert "not paired" in said
+    assert "<h2>In short</h2>" in said
+    [interval] = re.findall(r"interval (\S+) to (\S+)\.</p>", said)
+    error = math.sqrt(sum(each.mean(axis=1).var(ddof=1) / ROWS for each in (a, b)))
+    expected = [a.mean() - b.mean() + sign * 1.99 * error for sign in (-1, 1)]
+    assert [float(each) for each in interval] == pytest.approx(expected, abs=0.02 * error)
+    for word in ("bound", "baseline=", "undecided", "section paired", "clusters"):
+        assert word not in said
+    assert "run both on this page, over the same targets, to compare them row by row." in said
+
+
+def test_the_older_run_in_the_first_place_is_said_as_the_page_can_be_used(documents: dict[str, Json]) -> None:
+    times = ("2026-05-01T10:00:00+00:00", "2026-05-02T10:00:00+00:00")
+    runs = [
+        {**documents[name], "run": {**documents[name]["run"], "started": began}}
+        for name, began in zip("ab", times, strict=True)
+    ]
+    said = section(drawn(*runs), "comparison")
+    assert "use Swap if the first one is the older." in said
+    assert "NEW" not in said
+    assert "Swap" not in section(drawn(*runs[::-1]), "comparison")
 
 
 def test_two_runs_are_compared_row_by_row_where_they_can_be(documents: dict[str, Json]) -> None:

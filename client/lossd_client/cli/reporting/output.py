@@ -33,12 +33,12 @@ def encoded(report: Report, *, is_compressed: bool = False) -> bytes:
     return gzip.compress(data, mtime=0) if is_compressed else data
 
 
-def write(report: Report, out: PartFile | None, html: PartFile | None) -> None:
-    """Write a report, and its page, and give the files their names."""
+def write(report: Report, out: PartFile | None, html: PartFile | None, page: str | None = None) -> None:
+    """Write a report, and its page, or another one, and give the files their names."""
     if out is not None:
         _write(out, encoded(report, is_compressed=out.path.name.lower().endswith(".gz")))
     if html is not None:
-        _write(html, report_page(report).encode())
+        _write(html, (page or report_page(report)).encode())
     for file in (out, html):  # not one without the other
         if file is not None:
             with writing(file.path):

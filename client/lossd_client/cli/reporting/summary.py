@@ -14,8 +14,8 @@ from lossd_client.cli.reporting.output import encoded
 from lossd_client.cli.reporting.tables import headed, pairs, print_table, shortened
 from lossd_client.report import Report
 from lossd_client.report._drawing.calibration import calibration_figures
-from lossd_client.report._drawing.markup import number
-from lossd_client.report._drawing.names import class_name
+from lossd_client.report._drawing.markup import number, spanned, spread
+from lossd_client.report._drawing.names import class_axis, class_name
 
 _SHOWN: Final = 10
 _LEVEL: Final = 0.95
@@ -70,16 +70,16 @@ def _tables(report: Report, document: Mapping[str, Any], notes: Sequence[str]) -
         yield pairs([("calibration", ""), *calibration_figures(report.calibration)])
     for noun in ("rows", "elements"):
         if document.get("top", {}).get(noun):
-            yield _worst(noun, document["top"][noun])
+            yield _worst(noun, _with_names(report, document["top"][noun]))
 
 
 def _totals(report: Report, totals: Mapping[str, Any]) -> list[tuple[str, str]]:
-    low, high = report.interval(_LEVEL)
+    kept = report.rows_kept
     params = "".join(f" {name}={value}" for name, value in totals["params"].items() if value is not None)
     return [
         ("mean", repr(report.mean)),
-        ("stderr", f"{number(report.stderr)} (by row)"),
-        ("95 % interval", f"{number(low)} to {number(high)}"),
+        ("stderr", f"{spread(report.stderr, kept)} (by row)"),
+        ("95 % interval", spanned(report.interval(_LEVEL), kept)),
         ("sum", repr(report.sum)),
         ("rows", _with_dropped(totals["rows"], totals["rows_dropped"])),
         ("elements", _with_dropped(totals["elements"], totals["dropped"])),
@@ -94,12 +94,11 @@ def _with_dropped(count: int, dropped: int) -> str:
 
 
 def _paired(report: Report, section: Mapping[str, Any]) -> list[tuple[str, str]]:
-    low, high = report.paired.interval(_LEVEL)
-    rows = section["rows"]
+    rows, kept = section["rows"], report.rows_kept
     return [
         ("loss minus baseline", number(report.paired.mean)),
-        ("stderr", f"{number(report.paired.stderr)} (by row)"),
-        ("95 % interval", f"{number(low)} to {number(high)}"),
+        ("stderr", f"{spread(report.paired.stderr, kept)} (by row)"),
+        ("95 % interval", spanned(report.paired.interval(_LEVEL), kept)),
         ("rows", f"{rows['better']} better, {rows['worse']} worse, {rows['equal']} equal"),
     ]
 
@@ -114,6 +113,23 @@ def _ranked(head: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
     if len(ordered) > _SHOWN:
         table.caption = f"and {len(ordered) - _SHOWN} more"
     return table
+
+
+def _with_names(report: Report, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the worst elements with the names of their classes, where these have names."""
+    found = []
+    for item in items:
+        place = next((name for name in ("position", "index") if isinstance(item.get(name), list)), None)
+        if place is None or not report.class_names:
+            found.append(item)
+            continue
+        before = 1 if place == "index" else 0  # the row
+        at = list(item[place])
+        axis = class_axis(report, at[before:])
+        if axis is not None:
+            at[before + axis] = class_name(report, at[before + axis])
+        found.append({**item, place: at})
+    return found
 
 
 def _worst(noun: str, items: Sequence[Mapping[str, Any]]) -> Table:

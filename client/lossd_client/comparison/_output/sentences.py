@@ -101,15 +101,20 @@ def bound(comparison: ComparisonView) -> str:
 
 def sentence(change: Change, comparison: ComparisonView) -> str:
     """Return what a change is, and why its verdict is what it is."""
-    what = (
-        f"the mean loss is {number(change.new)}, and the baseline's {number(change.baseline)}: "
-        f"{signed(change.difference)} ({percent(change.relative)}), {confidence(change.confidence)} interval "
-        f"{judged_by(change, comparison)}"
-    )
+    what = measured(change, comparison)
     if change.reason:
         return f"{what}: {change.verdict}, as {change.reason}"
     its_place = {"regressed": "all of it is above", "passed": "none of it is above", "undecided": "it holds"}
     return f"{what}: {change.verdict}, as {its_place[change.verdict]} the bound, {bound(comparison)}"
+
+
+def measured(change: Change, comparison: ComparisonView) -> str:
+    """Return what a change is, without what is thought of it."""
+    return (
+        f"the mean loss is {number(change.new)}, and the baseline's {number(change.baseline)}: "
+        f"{signed(change.difference)} ({percent(change.relative)}), {confidence(change.confidence)} interval "
+        f"{judged_by(change, comparison)}"
+    )
 
 
 def basis(change: Change, comparison: ComparisonView) -> str:

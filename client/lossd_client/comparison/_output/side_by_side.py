@@ -1,15 +1,16 @@
 """Two reports side by side, as HTML: their comparison, and the figures of both."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from lossd_client.comparison._output.sentences import basis, sentence, signed
+from lossd_client.comparison._output.columns import HEAD, table_rows
+from lossd_client.comparison._output.sentences import basis, measured, sentence, signed
 from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.calibration import reliability
 from lossd_client.report._drawing.html import page, report_page
-from lossd_client.report._drawing.markup import escaped, number, tag, text
+from lossd_client.report._drawing.markup import escaped, spanned, tag, text
 from lossd_client.report._drawing.names import class_name, group_ids
 from lossd_client.report._drawing.paired import paired_groups, paired_lists, signs
 from lossd_client.report._drawing.section import LEVEL, Section
@@ -29,12 +30,39 @@ _VERDICTS: Final = {"regressed": "is worse", "passed": "is not worse", "undecide
 def comparison_page(
     comparison: ComparisonView, names: tuple[str, str], new: ReportView, baseline: ReportView | None
 ) -> str:
-    """Return two reports side by side as a page; or that of both models, which is alone."""
+    """Return two reports side by side as a page; or that of both models, below its verdict."""
     if baseline is None:
-        return report_page(new)
+        verdict = Section("Verdict", *judgement(comparison, names, has_gate=True))
+        return report_page(new, verdict.drawn("comparison", has_id=True))
     paired = new if "paired" in new.sections else None
-    both = SideBySide(comparison, names, new, baseline, paired)
+    both = SideBySide(comparison, names, new, baseline, paired, has_gate=True)
     return page(both.title, both.fragment())
+
+
+def judgement(comparison: ComparisonView, names: tuple[str, str], *, has_gate: bool) -> Iterator[str]:
+    """Yield whether the new model is worse, from which rows, and what may surprise.
+
+    Args:
+        comparison: The comparison.
+        names: What the new model and the baseline are called.
+        has_gate: Whether somebody asks if it passes a bound, as the command's users do.
+    """
+    whole = comparison.whole
+    verdict = "is better" if whole.interval[1] < 0 else _VERDICTS[whole.verdict]
+    new, baseline = (tag("bdi", text(name)) for name in names)
+    why = sentence(whole, comparison) if has_gate else measured(whole, comparison)
+    if whole.reason and not has_gate:
+        why += f", as {whole.reason}"
+    said = f"{new} {tag('strong', verdict)} than {baseline}, the baseline: {escaped(why)}."
+    yield tag("p", said, class_="lossd-lead")
+    yield tag("p", f"{escaped(basis(whole, comparison))}.")
+    if comparison.by:
+        rows, rest = table_rows(comparison, MOST)
+        caption = f"Judged by {', '.join(comparison.by)}"
+        yield scrolled(table(HEAD, rows, caption=caption, names=2), caption)
+        yield tag("p", escaped(rest)) if rest else ""
+    notes = [tag("li", escaped(note)) for note in comparison.notes]
+    yield tag("ul", *notes) if notes else ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,7 @@ class SideBySide:
         new: The first report.
         baseline: The second.
         paired: The first one's report with the second model as its baseline, if there is one.
+        has_gate: Whether somebody asks if the new one passes a bound.
     """
 
     comparison: ComparisonView
@@ -54,6 +83,7 @@ class SideBySide:
     new: ReportView
     baseline: ReportView
     paired: ReportView | None = None
+    has_gate: bool = False
 
     def fragment(self) -> str:
         """Return it as a part of a page that has the style of reports."""
@@ -74,18 +104,10 @@ class SideBySide:
 
     def _compared(self) -> Section:
         """Return the verdict, and what is better and worse where that is known row by row."""
-        whole = self.comparison.whole
-        why = escaped(sentence(whole, self.comparison))
-        verdict = "is better" if whole.interval[1] < 0 else _VERDICTS[whole.verdict]
-        new, baseline = (tag("bdi", text(name)) for name in self.names)
-        said = f"{new} {tag('strong', verdict)} than {baseline}, the baseline"
-        notes = [tag("li", escaped(note)) for note in self.comparison.notes]
         paired = self._by_row
         return Section(
-            self.title,
-            tag("p", f"{said}: {why}.", class_="lossd-lead"),
-            tag("p", f"{escaped(basis(whole, self.comparison))}."),
-            tag("ul", *notes) if notes else "",
+            "In short",
+            *judgement(self.comparison, self.names, has_gate=self.has_gate),
             *(() if paired is None else (*signs(paired.paired), *paired_lists(paired, MOST))),
         )
 
@@ -187,8 +209,7 @@ _RANKING: Final = {"auroc": "AUROC", "average_precision": "average precision"}
 
 
 def _interval(report: ReportView) -> str:
-    low, high = report.interval(LEVEL)
-    return f"{number(low)} to {number(high)}"
+    return spanned(report.interval(LEVEL), report.rows_kept)
 
 
 def _found(groups: Groups, key: Key) -> Figures | None:

@@ -17,6 +17,7 @@ from lossd_client.report._view import ReportView
 _POINTS: Final = 512  # of a curve
 _THRESHOLDS: Final = 12  # of a table
 _CLASSES: Final = 200
+_DIGITS: Final = 4  # of a class's areas
 _UNIT: Final = (0.0, 1.0)
 
 Point: TypeAlias = tuple[float, float]
@@ -31,6 +32,7 @@ def calibration(report: ReportView, most: int) -> Section | None:
     return Section(
         "Calibration",
         table(("figure", "value"), calibration_figures(found), caption="Over all classes"),
+        _on_bins(found),
         reliability([("the model", bins)]),
         _as_table(bins),
         *(_curves(found) if found.count else ()),
@@ -58,11 +60,22 @@ def calibration_figures(found: Calibration) -> list[tuple[str, str]]:
     ]
 
 
-def _bounded(value: float, bounds: tuple[float, float]) -> str:
+def _bounded(value: float, bounds: tuple[float, float], digits: int = 6) -> str:
     low, high = bounds
     if low == high or math.isnan(value):
-        return number(value)
-    return f"{number(value)} ({number(low)} to {number(high)})"
+        return number(value, digits)
+    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+
+
+def _on_bins(found: Calibration) -> str:
+    """Return what the bounds of AUROC and average precision are of, where there are any."""
+    if found.soft or found.auroc_bounds[0] == found.auroc_bounds[1] or math.isnan(found.auroc):
+        return ""
+    said = (
+        f"AUROC and average precision are from {len(found.reliability())} bins, within which the order is "
+        "not known: the bounds are in brackets. calibration_bins=exact has none, for 16-bit inputs."
+    )
+    return tag("p", text(said))
 
 
 def reliability(models: Sequence[tuple[str, Sequence[ReliabilityBin]]]) -> str:
@@ -164,14 +177,17 @@ def _thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def _classes(report: ReportView, found: Calibration, most: int) -> Iterator[str]:
-    """Yield the calibration of each class, the worst calibrated first."""
+    """Yield the calibration of each class, the worst calibrated first.
+
+    Without the greatest error of a bin, which by class is that of a bin with a few elements.
+    """
     if "classes" not in report._document["calibration"]:
         return
     each = found.classes
     rows: list[Row] = [
         (words(class_name(report, place)), *_of_class(each[place])) for place in each.worst(most)
     ]
-    head = ["class", "calibration error", "greatest", "elements", "positives"]
+    head = ["class", "calibration error", "elements", "positives"]
     head += [] if found.soft else ["AUROC", "average precision"]
     title = "Calibration by class"
     yield tag("h3", text(title))
@@ -179,7 +195,9 @@ def _classes(report: ReportView, found: Calibration, most: int) -> Iterator[str]
 
 
 def _of_class(each: ScoreBins) -> Iterator[Cell]:
-    yield from map(cell, (each.ece, each.mce, each.count, each.positives))
+    yield from map(cell, (each.ece, each.count, each.positives))
     if not each.soft:
-        yield cell(each.auroc)
-        yield cell(each.average_precision)
+        yield Cell(_bounded(each.auroc, each.auroc_bounds, _DIGITS), each.auroc)
+        yield Cell(
+            _bounded(each.average_precision, each.average_precision_bounds, _DIGITS), each.average_precision
+        )

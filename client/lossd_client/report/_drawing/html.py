@@ -36,14 +36,15 @@ def report_html(report: ReportView) -> str:
     return styled(*_sections(report, _IN_NOTEBOOKS, has_links=False))
 
 
-def report_fragment(report: ReportView) -> str:
-    """Return a report as a part of a page that has its style."""
-    return tag("div", *_sections(report, MOST, has_links=True), class_="lossd")
+def report_fragment(report: ReportView, above: str = "") -> str:
+    """Return a report as a part of a page that has its style, maybe below a section of another kind."""
+    return tag("div", above, *_sections(report, MOST, has_links=True), class_="lossd")
 
 
-def report_page(report: ReportView) -> str:
-    """Return a report as a whole page."""
-    return page(f"{report.loss_name} of {report._document['totals']['inputs']}", report_fragment(report))
+def report_page(report: ReportView, above: str = "") -> str:
+    """Return a report as a whole page, likewise."""
+    title = f"{report.loss_name} of {report._document['totals']['inputs']}"
+    return page(title, report_fragment(report, above))
 
 
 def _sections(report: ReportView, most: int, *, has_links: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Final
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _OF_MARKDOWN: Final = re.compile(r"([\\`*_\[\]|~])")
+NEEDS_ROWS: Final = "needs two rows"
 _LONGEST: Final = 200  # characters of a name that are shown
 
 
@@ -65,6 +66,19 @@ def counted(count: int, one: str, several: str | None = None) -> str:
 def percent(share: float) -> str:
     """Return a share for people to read."""
     return f"{100 * share:.3g} %" if math.isfinite(share) else "-"
+
+
+def spanned(interval: tuple[float, float], rows: int) -> str:
+    """Return the interval of a figure of so many rows for people to read."""
+    low, high = interval
+    if math.isnan(low):
+        return NEEDS_ROWS if rows < 2 else "not known"
+    return f"{number(low)} to {number(high)}"
+
+
+def spread(stderr: float, rows: int) -> str:
+    """Return a standard error likewise."""
+    return NEEDS_ROWS if math.isnan(stderr) and rows < 2 else number(stderr)
 
 
 def joined(names: Sequence[str]) -> str:

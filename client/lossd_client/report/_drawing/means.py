@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from lossd_client.report._drawing.markup import counted, figure, number, percent, tag, text
 from lossd_client.report._drawing.names import class_name, group_ids, group_name
 from lossd_client.report._drawing.pictures import Bar, bars
-from lossd_client.report._drawing.section import LEVEL, Section
+from lossd_client.report._drawing.section import LEVEL, NAMES_ALONE, Section
 from lossd_client.report._drawing.tables import Cell, Row, listing, words
 from lossd_client.report._drawing.tables import figure as cell
 from lossd_client.report._figures.figures import Figures
@@ -14,6 +14,7 @@ from lossd_client.report._figures.groups import Group, Groups
 from lossd_client.report._view import ReportView
 
 _BARS = 20
+_CELLS = 30_000  # of a table of groups: one of hundreds of names has fewer rows
 
 
 def classes(report: ReportView, most: int) -> Section | None:
@@ -23,7 +24,7 @@ def classes(report: ReportView, most: int) -> Section | None:
     found, total = report.classes.worst(most), len(report.classes)
     drawn = [Bar(class_name(report, each.index), each.mean, counted(each.count, "element")) for each in found]
     rows = [(words(class_name(report, each.index)), *_figures(each, report)) for each in found]
-    head = ["class", "mean", "times the mean", "elements", "positives", "sum", "share of the sum"]
+    head = ["class", "mean", "share of the sum", "times the mean", "elements", "positives", "sum"]
     return Section(
         "Loss by class",
         *_pictured("Mean loss by class", drawn, total, "classes"),
@@ -32,13 +33,14 @@ def classes(report: ReportView, most: int) -> Section | None:
 
 
 def _figures(each: Figures, report: ReportView) -> Row:
+    mean, total = each.mean, each.sum
     return (
-        cell(each.mean),
-        times(each.mean, report.mean),
+        cell(mean),
+        _share(total, report.sum),
+        times(mean, report.mean),
         cell(each.count),
         cell(each.positives),
-        cell(each.sum),
-        _share(each.sum, report.sum),
+        cell(total),
     )
 
 
@@ -58,11 +60,14 @@ def groups(report: ReportView, most: int) -> Section | None:
     if "groups" not in report.sections:
         return None
     names = report.groups.names
+    most = min(most, max(_BARS, _CELLS // len(names)))
     parts = list(_by(report, report.groups, most, f"Mean loss by {', '.join(names)}"))
     if len(names) > 1:
-        for name in names:
+        for name in names[:NAMES_ALONE]:
             parts.append(tag("h3", tag("bdi", text(f"By {name} alone"))))
             parts += _by(report, report.groups.by(name), most, f"Mean loss by {name} alone")
+    if len(names) > NAMES_ALONE:
+        parts.append(tag("p", f"The other {len(names) - NAMES_ALONE:,} names are not shown alone."))
     return Section(f"Loss by {', '.join(names)}", *parts, *_cells(report, most))
 
 
@@ -111,12 +116,12 @@ def _cells(report: ReportView, most: int) -> Iterator[str]:
         return
     found = report.groups.worst_cells(most)
     names = report.groups.names
-    head = [*names, "class", "mean", "times the mean", "elements", "positives", "sum"]
+    head = [*names, "class", "mean", "share of the sum", "times the mean", "elements", "positives", "sum"]
     rows = [
         (
             *map(words, group_ids(group.id)),
             words(class_name(report, each.index)),
-            *_figures(each, report)[:-1],
+            *_figures(each, report),
         )
         for group, each in found
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from lossd_client.report._drawing.markup import figure, number
+from lossd_client.report._drawing.markup import figure, number, spanned, spread
 from lossd_client.report._drawing.names import class_name, group_ids
 from lossd_client.report._drawing.pictures import shares
 from lossd_client.report._drawing.section import LEVEL, Section
@@ -21,11 +21,11 @@ def paired(report: ReportView, most: int) -> Section | None:
     if "paired" not in report.sections:
         return None
     found = report.paired
-    low, high = found.interval(LEVEL)
+    kept = report.rows_kept
     rows = [
         ("mean difference", number(found.mean, 9)),
-        ("95 % interval, by rows", f"{number(low)} to {number(high)}"),
-        ("standard error, by rows", number(found.stderr)),
+        ("95 % interval, by rows", spanned(found.interval(LEVEL), kept)),
+        ("standard error, by rows", spread(found.stderr, kept)),
     ]
     return Section(
         "Against the baseline",

@@ -7,6 +7,9 @@ from lossd_client.report._drawing.markup import tag, text
 LEVEL: Final = 0.95
 """The confidence of all intervals that are shown."""
 
+NAMES_ALONE: Final = 8
+"""So many of the names that rows are grouped by are shown each alone."""
+
 
 class Section:
     """A titled part.

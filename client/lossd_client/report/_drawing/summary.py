@@ -1,16 +1,22 @@
 """What matters of a report, in words."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from lossd_client.report._drawing.markup import counted, joined, number, tag, text
+from lossd_client.report._drawing.markup import counted, joined, number, percent, tag, text
 from lossd_client.report._drawing.names import class_name, group_name, row_name
-from lossd_client.report._drawing.section import LEVEL
-from lossd_client.report._figures.figures import Figures, RowFigures
+from lossd_client.report._drawing.section import LEVEL, NAMES_ALONE
+from lossd_client.report._drawing.standing import TRIED, classes_standing_out, groups_standing_out
+from lossd_client.report._figures.figures import Figures, RowFigures, normalizer_of, worse_first
+from lossd_client.report._figures.top import TopRow
 from lossd_client.report._view import ReportView
 
 _NAMED: Final = 3  # that share the worst place
+_SAME: Final = 1e-3  # a ratio that differs less from 1 says nothing
+_NEAR: Final = 1.1  # a ratio below is said in percent
+_MANY: Final = 100  # a ratio from here on is said in whole numbers
 
 Link: TypeAlias = Callable[[str, str], str]
 """Makes markup lead to a section, by its name."""
@@ -34,8 +40,8 @@ def summary(report: ReportView, link: Link) -> str:
 
 
 def _upper(words: str) -> str:
-    """Return a sentence that begins with "the", maybe within a link, or with a name."""
-    return words.replace("the ", "The ", 1)
+    """Return a sentence that begins with "the" or "no", maybe within a link."""
+    return re.sub(r"\b(the|no)\b", lambda found: found[0].title(), words, count=1)
 
 
 def _mean(report: ReportView) -> Iterator[str]:
@@ -53,52 +59,105 @@ def _mean(report: ReportView) -> Iterator[str]:
 
 def _worst(report: ReportView, link: Link) -> Iterator[str]:
     """Yield the worst class, the worst group by each name, and the worst row."""
+    if not report.count:
+        return
     if "classes" in report.sections:
-        classes = [(class_name(report, each.index), each) for each in report.classes.worst(_NAMED + 1)]
-        nouns = link("the worst class", "classes"), link("the worst classes", "classes")
-        yield from _worst_of(report, nouns, classes)
+        yield from _worst_class(report, link)
     if "groups" in report.sections:
-        for name in report.groups.names:
-            found = report.groups.by(name).worst(_NAMED + 1)
-            groups = [(group_name(each.id), each) for each in found]
-            named = tag("bdi", text(name))
-            nouns = link(f"the worst {named}", "groups"), link(f"the worst by {named}", "groups")
-            yield from _worst_of(report, nouns, groups)
+        for name in report.groups.names[:NAMES_ALONE]:
+            yield from _worst_group(report, link, name)
     if "top" in report.sections and report.top_rows:
         yield _worst_row(report, link)
 
 
-def _worst_of(
-    report: ReportView, nouns: tuple[str, str], found: Sequence[tuple[str, Figures]]
-) -> Iterator[str]:
-    """Yield which of some parts is the worst; nothing if there are no two, or all are alike.
+def _worst_class(report: ReportView, link: Link) -> Iterator[str]:
+    """Yield the worst of the classes that stand out.
+
+    It is by the share of the sum where a mean does not divide by elements: over positives, one positive is
+    enough for the greatest mean.
+    """
+    classes = report.classes
+    if sum(each > 0 for each in classes._part.block.counts("count").tolist()) < 2:
+        return
+    out = [classes[place] for place in classes_standing_out(report)]
+    if not out:
+        yield f"no {link('class', 'classes')} stands out"
+        return
+    one, several, order = ("the worst class", "the worst classes", worse_first)
+    if not _is_by_element(report):
+        one, several = (
+            f"the {noun} of the sum"
+            for noun in ("class of the greatest share", "classes of the greatest shares")
+        )
+        order = _greater_first
+    nouns = link(one, "classes"), link(several, "classes")
+    yield _named(report, nouns, [(class_name(report, each.index), each) for each in sorted(out, key=order)])
+
+
+def _is_by_element(report: ReportView) -> bool:
+    return normalizer_of(report.params) == "count"
+
+
+def _greater_first(figures: Figures) -> tuple[bool, float]:
+    """Return a key that sorts by the sum, NaN before all."""
+    return not math.isnan(figures.sum), -figures.sum
+
+
+def _worst_group(report: ReportView, link: Link, name: str) -> Iterator[str]:
+    """Yield the worst of the groups that stand out."""
+    groups = report.groups.by(name)
+    if len(groups) < 2:
+        return
+    out = groups_standing_out(report, groups)
+    called = tag("bdi", text(name))
+    if not out:
+        some = f" of the {TRIED} worst" if len(groups) > TRIED else ""
+        yield f"no {link(called, 'groups')}{some} stands out"
+        return
+    nouns = link(f"the worst {called}", "groups"), link(f"the worst by {called}", "groups")
+    yield _named(report, nouns, [(group_name(each.id), each) for each in out])
+
+
+def _named(report: ReportView, nouns: tuple[str, str], found: Sequence[tuple[str, Figures]]) -> str:
+    """Return which part is the worst, or which are.
 
     Args:
         report: The report.
         nouns: What the worst one is, and the worst are, as markup.
-        found: The worst of them, one more than are named, with their names.
+        found: The parts with their names, the worst first.
     """
-    scored = [(name, each) for name, each in found if not math.isnan(each._divided(0.0))]
-    tied = [(name, each) for name, each in scored if _same(each.mean, scored[0][1].mean)]
-    if len(scored) < 2 or len(tied) == len(scored) <= _NAMED:
-        return
-    names = [tag("bdi", text(name)) for name, _ in tied]
-    figures = _figures(tied[0][1], report)
+    first = found[0][1]
+    tied = [tag("bdi", text(name)) for name, each in found if _same(each.mean, first.mean)]
+    figures = _figures(first, report)
     if len(tied) > _NAMED:
-        yield f"{nouns[0]} is {names[0]} ({figures}), as several are"
-    elif len(tied) > 1:
-        yield f"{nouns[1]} are {joined(names)} ({figures})"
-    else:
-        yield f"{nouns[0]} is {names[0]} ({figures})"
+        return f"{nouns[0]} is {tied[0]} ({figures}), as several are"
+    if len(tied) > 1:
+        return f"{nouns[1]} are {joined(tied)} ({figures})"
+    return f"{nouns[0]} is {tied[0]} ({figures})"
 
 
 def _figures(each: Figures, report: ReportView) -> str:
-    said = [number(each.mean, 3)]
-    if report.mean > 0 and math.isfinite(each.mean / report.mean):
-        said.append(f"{each.mean / report.mean:.2g} times the mean")
+    said = [number(each.mean, 3), *_times(each.mean, report.mean, "the mean")]
     if isinstance(each, RowFigures):
         said.append(counted(each.rows, "row"))
+    elif not _is_by_element(report):
+        share = each.sum / report.sum if report.sum > 0 else math.nan
+        said = [f"{percent(share)} of it"] if math.isfinite(share) else []
+        said.append(f"mean {number(each.mean, 3)}")
+    if normalizer_of(report.params) == "positives":
+        said.append(f"{number(each.positives)} positive{'' if each.positives == 1 else 's'}")
     return ", ".join(said)
+
+
+def _times(value: float, whole: float, what: str) -> Iterator[str]:
+    """Yield how many times as great a figure is, or by how much it is greater."""
+    ratio = value / whole if whole > 0 else math.nan
+    if not math.isfinite(ratio) or abs(ratio - 1) < _SAME:
+        return
+    if 1 < ratio < _NEAR:
+        yield f"{percent(ratio - 1)} above {what}"
+    else:
+        yield f"{f'{ratio:,.0f}' if ratio >= _MANY else f'{ratio:.2g}'} times {what}"
 
 
 def _worst_row(report: ReportView, link: Link) -> str:
@@ -108,7 +167,24 @@ def _worst_row(report: ReportView, link: Link) -> str:
         f", as {'at least ' if tied == len(rows) else ''}{counted(tied - 1, 'other')}" if tied > 1 else ""
     )
     name = tag("bdi", text(row_name(rows[0])))
-    return f"{link('the worst row', 'top')} is {name} ({number(rows[0].loss, 3)}{others})"
+    figures = ", ".join(_of_row(rows[0], report))
+    return f"{link('the worst row', 'top')} is {name} ({figures}{others})"
+
+
+def _of_row(row: TopRow, report: ReportView) -> Iterator[str]:
+    """Yield what a row's loss is, and how it is beside an average one's."""
+    shape = report._document["totals"]["row_shape"]
+    elements = math.prod(shape) if shape is not None and not report.dropped else None
+    is_mean = report.params.get("row") == "mean"
+    if elements == 1 or not math.isfinite(row.loss):
+        yield number(row.loss, 3)
+    else:
+        its = "its elements" if elements is None else f"its {elements:,} elements"
+        yield f"{number(row.loss, 3)}{' on average' if is_mean else ''} over {its}"
+    if is_mean and elements is None:  # rows of other sizes have another average than elements
+        return
+    rows = report.count if is_mean else report.rows_kept
+    yield from _times(row.loss, report.sum / rows if rows else math.nan, "an average row")
 
 
 def _same(a: float, b: float) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lossd_client.report._drawing.markup import number
+from lossd_client.report._drawing.markup import number, spanned, spread
 from lossd_client.report._drawing.section import LEVEL, Section
 from lossd_client.report._drawing.summary import Link, summary
 from lossd_client.report._drawing.tables import table
@@ -19,11 +19,10 @@ def totals(report: ReportView, link: Link) -> Section:
 
 
 def _figures(report: ReportView) -> Iterator[tuple[str, str]]:
-    low, high = report.interval(LEVEL)
     yield "loss", f"{report.loss_name} of {report._document['totals']['inputs']}"
     yield "mean", number(report.mean, 9)
-    yield "95 % interval, by rows", f"{number(low)} to {number(high)}"
-    yield "standard error, by rows", number(report.stderr)
+    yield "95 % interval, by rows", spanned(report.interval(LEVEL), report.rows_kept)
+    yield "standard error, by rows", spread(report.stderr, report.rows_kept)
     yield "rows", f"{report.rows:,}{_left_out(report.rows_dropped)}"
     yield "elements", f"{report.elements:,}{_left_out(report.dropped)}"
     yield "sum", number(report.sum, 9)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
+from lossd_client.report._drawing.markup import tag
 from lossd_client.report._drawing.names import class_axis, class_name
 from lossd_client.report._drawing.section import Section
 from lossd_client.report._drawing.tables import Cell, Row, listing, words
@@ -12,6 +13,10 @@ from lossd_client.report._view import ReportView
 
 Entry: TypeAlias = TopRow | TopElement
 
+_ROWS: Final = (
+    "sum of the losses of its elements (row=sum)",
+    "mean of the losses of its elements (row=mean)",
+)
 _FIGURES: Final = (
     *("loss", "baseline", "difference", "logit", "probability"),
     *("baseline_logit", "baseline_probability", "target"),
@@ -24,6 +29,7 @@ def top(report: ReportView, most: int) -> Section | None:
         return None
     return Section(
         "Worst rows and elements",
+        tag("p", f"The loss of a row is the {_ROWS[report.params.get('row') == 'mean']}."),
         entries(report, "Rows of the greatest loss", report.top_rows, most),
         entries(report, "Elements of the greatest loss", report.top_elements, most),
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
@@ -161,11 +161,11 @@ class ScoreBins:
         """
         return self._average_precision.lower, self._average_precision.upper
 
-    @property
+    @cached_property
     def _auroc(self) -> Area:
         return self._hard("AUROC").auroc()
 
-    @property
+    @cached_property
     def _average_precision(self) -> Area:
         return self._hard("average precision").average_precision()
 
