@@ -227,7 +227,7 @@ def report(**more: object) -> dict[str, Any]:
         ({"calibration_bins": 32}, [("report", "all"), ("calibration_bins", "32")]),
         ({"sweep": {"gamma": [0, 1.5, np.float32(2)]}}, [("report", "all"), ("sweep", "gamma:0.0,1.5,2.0")]),
         ({"gamma": 2}, [("gamma", "2.0"), ("report", "all")]),
-        ({"groups": {"a": [1, 2], "b": ["x", "y"]}}, [("report", "all"), ("group_names", "a,b")]),
+        ({"groups": {"a": [1, 2], "b": ["x", "y"]}}, [("report", "all"), ("group_names", '["a","b"]')]),
         ({"groups": [1, 2], "ids": ["b", "a"]}, [("report", "all")]),
     ],
 )

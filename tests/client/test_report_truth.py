@@ -14,7 +14,8 @@ from report_reference import Array, Document, Request, assert_same, document, pl
 
 SMALL: dict[str, Any] = {"request_bytes": 700}
 STRINGY = replace(EVERYTHING, groups={"plate": STRINGS, "camera": EVERYTHING.groups["camera"]}, ids=NAMES)  # type: ignore[index]
-ALL_CASES = {**CASES, "strings": STRINGY}
+NUMBERED = replace(EVERYTHING, groups={"2024": STRINGS, "null": EVERYTHING.groups["camera"]}, ids=NAMES)  # type: ignore[index]
+ALL_CASES = {**CASES, "strings": STRINGY, "names like numbers": NUMBERED}
 
 
 @pytest.fixture

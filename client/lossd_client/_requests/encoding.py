@@ -58,7 +58,7 @@ def _report_params(call: CheckedCall) -> dict[str, Any]:
     if call.report is None:
         return {}
     names = () if call.report.groups is None else call.report.groups.names
-    return {**call.report.params, **({"group_names": ",".join(names)} if names else {})}
+    return {**call.report.params, **({"group_names": list(names)} if names else {})}
 
 
 def now() -> str:

@@ -1,5 +1,6 @@
 """What a request asks of a report, for `fake`."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -141,7 +142,8 @@ def _group_names(query: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) 
     if not 1 <= columns <= _MOST_COLUMNS:
         raise Refused("bad_shape", f"groups has {columns} columns, not 1 to {_MOST_COLUMNS}", "/groups")
     defaults = ["group"] if groups.ndim < 2 else [f"group{place}" for place in range(columns)]
-    names = query["group_names"].split(",") if "group_names" in query else defaults
+    text = query.get("group_names", ",".join(defaults))
+    names: list[str] = json.loads(text) if text.startswith("[") else text.split(",")
     if len(names) != columns:
         raise _invalid("group_names", f"{len(names)} group_names for {columns} columns of groups")
     return tuple(names)

@@ -67,7 +67,7 @@ export function encodeReport({ sections, sweep, groups: given, ids: givenIds, ..
     report: sections ?? "all",
     sweep: sweep && `gamma:${sweep.gamma.join(",")}`,
     groups: groups?.value,
-    group_names: groups?.names.length ? groups.names.join(",") : undefined,
+    group_names: groups?.names.length ? groups.names : undefined,
     ids: ids?.value,
   };
   return { asked, groups, ids };

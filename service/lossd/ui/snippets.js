@@ -65,7 +65,7 @@ function addressOf({ loss, params, items, address }) {
   );
   const { pos_weight: weights, ...others } = params;
   const { asked } = encodeReport(/** @type {any} */ (others));
-  const { query } = encode({ ...asked, ...(groups.length === 1 && { group_names: groups[0]?.label }) });
+  const { query } = encode({ ...asked, ...(groups.length === 1 && { group_names: [groups[0]?.label] }) });
   query.delete("tensors");
   // A list would be a tensor to the client.
   if (weights !== undefined) query.set("pos_weight", JSON.stringify(weights));
