@@ -70,7 +70,7 @@ def _alert(page: Page) -> Locator:
 
 
 def _remedy(page: Page) -> str:
-    return _alert(page).locator("code").inner_text()
+    return str(_alert(page).locator("code").inner_text())
 
 
 def _shell(text: str, folder: Path, program: str = "sh") -> str:
