@@ -1,4 +1,7 @@
-"""The memory of a browser: of all its processes, and what is shared counted once."""
+"""The memory of a browser: of all its processes, what is shared counted once, without its program files.
+
+A share of those depends on how many browsers there are: it grows when another one ends.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,5 @@ def grown(before: dict[int, int], now: dict[int, int]) -> int:
 
 
 def _share(process: int) -> int:
-    for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) << 10
-    return 0
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))

@@ -11,7 +11,7 @@ from typing import Final
 
 from lossd.api.accounting import Accounting, RequestLog
 from lossd.api.auth import Gate
-from lossd.api.helpers.drawer import SECONDS, Drawer
+from lossd.api.helpers.drawer import MEMORY, SECONDS, Drawer
 from lossd.api.helpers.json_parser import Parser
 from lossd.api.metrics import Metrics
 from lossd.core.native.kernel import native_kernel
@@ -157,11 +157,11 @@ def open_service(options: FrontEndOptions, settings: Settings) -> Service:
         Drawer(
             options.arena_fd,
             settings.arena_bytes_each,
-            settings.max_json_bytes,
             SECONDS,
             settings.hang_seconds,
             options.index,
             metrics.drawer_hung,
+            most_bytes=MEMORY * settings.max_json_bytes,
         ),
     )
     for fd in (options.arena_fd, *options.counters_fds):

@@ -287,7 +287,7 @@ function keylessElement() {
         "team.",
     ]),
     element("p", {}, [
-      "A saved report is a page of its own without any server: ",
+      "A saved report can be drawn without a server: ",
       element("code", {}, ["lossd merge report.json ", element("span", {}, ["--html"]), " report.html"]),
     ]),
     button("Give a key", () => session.changeKey()),

@@ -1,4 +1,4 @@
-// Places: what a file can stand for in a request, told by its name or by people, never by its values.
+// Places: what a file can stand for in a request, told by its name, its type, or people, never by its values.
 
 import { isInteger } from "./heads.js";
 

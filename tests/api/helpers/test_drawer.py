@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from lossd.api.helpers.drawer import Drawer, view_bytes
+from lossd.api.helpers.drawer import MEMORY, Drawer, view_bytes
 from lossd.api.routes.examples import answer_example, report_example
 from lossd.core.catalog import LOSSES
 from lossd.engine.admission.arena import Arena
@@ -35,7 +35,7 @@ class Drawing:
 
     def __init__(self, fd: int, seconds: float) -> None:
         self.arena = Arena(Memory(fd, SIZE), 0, SIZE, "tests")
-        self.drawer = Drawer(fd, SIZE, SIZE, seconds, hang_seconds=10.0)
+        self.drawer = Drawer(fd, SIZE, seconds, hang_seconds=10.0, most_bytes=MEMORY * SIZE)
 
     async def draw(self, text: bytes, room: int) -> str:
         region = await self.arena.reserve(len(text) + room, 10)

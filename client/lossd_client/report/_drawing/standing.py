@@ -54,7 +54,7 @@ def classes_standing_out(report: ReportView) -> list[int]:
 
 
 def _spread(report: ReportView) -> float:
-    """Return the standard deviation of the elements' weighted losses; at most so great where it is not known.
+    """Return the standard deviation of the elements' weighted losses; a bound on it where it is not known.
 
     Without the squares of elements, which are there under normalizer=count alone, those of rows are taken:
     as no loss is below 0, the square of a row's sum is at least the sum of its squares.

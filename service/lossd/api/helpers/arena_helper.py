@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,7 @@ _MOST_POINTER: Final = 300
 _MOST_ERRORS: Final = 100
 
 
-class HelperOptions(msgspec.Struct, frozen=True):
+class _HelperOptions(msgspec.Struct, frozen=True):
     """Options of a helper process, as its argument.
 
     Attributes:
@@ -44,7 +44,7 @@ class HelperOptions(msgspec.Struct, frozen=True):
     arena_fd: int
     arena_bytes: int
     number: int
-    most_bytes: int = 0
+    most_bytes: int
 
 
 class Refused(msgspec.Struct, array_like=True, tag="refused", frozen=True):
@@ -72,7 +72,7 @@ def _text(quoting: str, most: int) -> str:
 
 
 class Failures(NamedTuple):
-    """What is said of a document of which there is no answer.
+    """The details of errors for a document that has no answer.
 
     Attributes:
         late: Its deadline passed.
@@ -108,28 +108,38 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 class ArenaHelper:
     """A helper process, which the first document starts.
 
-    Args:
+    Attributes:
         module: The module that the process runs, which calls `work_in_arena`.
-        options: The process's options. The arena's descriptor is kept as a duplicate.
+        failures: The details of errors for a document that has no answer.
+
+    Args:
+        arena_fd: The arena's descriptor; kept as a duplicate.
+        arena_bytes: The arena's length.
         seconds: The processor time of one document, after which the process is killed.
         hang_seconds: How long the process may stand still before it is killed.
-        failures: What is said of a document of which there is no answer.
+        number: The front end's number, for logs.
         when_hung: Called when the process was killed because it stood still.
+        most_bytes: The memory that a document may take besides; 0 for no limit.
     """
+
+    module: ClassVar[str]
+    failures: ClassVar[Failures]
 
     def __init__(
         self,
-        module: str,
-        options: HelperOptions,
+        arena_fd: int,
+        arena_bytes: int,
         seconds: float,
         hang_seconds: float,
-        failures: Failures,
+        number: int = 0,
         when_hung: Callable[[], None] = lambda: None,
+        *,
+        most_bytes: int = 0,
     ) -> None:
-        self._fd: Final = os.dup(options.arena_fd)
-        argument = msgspec.json.encode(msgspec.structs.replace(options, arena_fd=self._fd)).decode()
-        self._helper: Final = Helper(module, argument, (self._fd,), seconds, hang_seconds, when_hung)
-        self._failures: Final = failures
+        self._fd: Final = os.dup(arena_fd)
+        options = _HelperOptions(self._fd, arena_bytes, number, most_bytes)
+        argument = msgspec.json.encode(options).decode()
+        self._helper: Final = Helper(self.module, argument, (self._fd,), seconds, hang_seconds, when_hung)
 
     @property
     def pid(self) -> int | None:
@@ -157,15 +167,15 @@ class ArenaHelper:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await self._helper.call(document, region.release, team, weight)
         except TimeoutError:
-            raise RequestError(ErrorCode.DEADLINE_EXCEEDED, self._failures.late) from None
+            raise RequestError(ErrorCode.DEADLINE_EXCEEDED, self.failures.late) from None
         except HelperHungError:
             logger.error("a document of %d bytes has no answer: the helper hung", length)
-            raise RequestError(ErrorCode.OVERLOADED, self._failures.hung) from None
+            raise RequestError(ErrorCode.OVERLOADED, self.failures.hung) from None
         except HelperSlowError:
-            raise RequestError(ErrorCode.BODY_TOO_LARGE, self._failures.slow) from None
+            raise RequestError(ErrorCode.BODY_TOO_LARGE, self.failures.slow) from None
         except HelperDiedError:
             logger.error("a document of %d bytes has no answer: the helper failed", length)
-            raise RequestError(ErrorCode.INTERNAL_ERROR, self._failures.died) from None
+            raise RequestError(ErrorCode.INTERNAL_ERROR, self.failures.died) from None
 
     async def close(self) -> None:
         """End the process."""
@@ -182,9 +192,9 @@ def work_in_arena(
         argument: Its options as JSON.
         kind: Its kind, for the log.
         work: Returns the answer to a document, given its region and its length. A RequestError is one, too.
-        failures: What is said of a document for which ``work`` fails.
+        failures: The details of errors for a document that has no answer.
     """
-    options = msgspec.json.decode(argument, type=HelperOptions)
+    options = msgspec.json.decode(argument, type=_HelperOptions)
     level, form = os.environ.get("LOSSD_LOG_LEVEL", "info"), os.environ.get("LOSSD_LOG_FORMAT")
     logs.configure(kind, options.number, level, "json" if form == "json" else "console")
     memory = Memory(options.arena_fd, options.arena_bytes)

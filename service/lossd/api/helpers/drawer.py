@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import msgspec
 
-from lossd.api.helpers.arena_helper import ArenaHelper, Failures, HelperOptions, Refused
+from lossd.api.helpers.arena_helper import ArenaHelper, Failures, Refused
 from lossd.engine.admission.arena import Region
 
 _EXPANSION: Final = 4
@@ -48,38 +47,11 @@ def view_bytes(nbytes: int) -> int:
     return nbytes + max(_EXPANSION * nbytes, _LEAST)
 
 
-class Drawer:
-    """Draws reports in a helper process, which the first of them starts.
+class Drawer(ArenaHelper):
+    """Draws reports in a helper process, which the first of them starts."""
 
-    Args:
-        arena_fd: The arena's descriptor; kept as a duplicate.
-        arena_bytes: The arena's length.
-        most_bytes: The longest document.
-        seconds: The processor time of one view, after which the helper is killed.
-        hang_seconds: How long the helper may stand still before it is killed.
-        number: The front end's number.
-        when_hung: Called when the helper was killed because it stood still.
-    """
-
-    def __init__(
-        self,
-        arena_fd: int,
-        arena_bytes: int,
-        most_bytes: int,
-        seconds: float,
-        hang_seconds: float,
-        number: int = 0,
-        when_hung: Callable[[], None] = lambda: None,
-    ) -> None:
-        options = HelperOptions(arena_fd, arena_bytes, number, MEMORY * most_bytes)
-        self._helper: Final = ArenaHelper(
-            "lossd.api.helpers.report_drawer", options, seconds, hang_seconds, FAILURES, when_hung
-        )
-
-    @property
-    def pid(self) -> int | None:
-        """The helper's process id, if there is a process."""
-        return self._helper.pid
+    module = "lossd.api.helpers.report_drawer"
+    failures = FAILURES
 
     async def draw(
         self, region: Region, length: int, *, deadline: float, team: str = "default", weight: float = 1.0
@@ -96,13 +68,9 @@ class Drawer:
 
         Raises:
             RequestError: The document is wrong or its view too long; ``deadline_exceeded``; ``overloaded``:
-                the helper hung; or ``internal_error``: drawing failed.
+                the helper hung; ``body_too_large``: it took too long; or ``internal_error``: drawing failed.
         """
-        answer = _answers.decode(await self._helper.ask(region, length, deadline, team, weight))
+        answer = _answers.decode(await self.ask(region, length, deadline, team, weight))
         if isinstance(answer, Refused):
             raise answer.error()
         return region.view[length : length + answer.length]
-
-    async def close(self) -> None:
-        """End the helper."""
-        await self._helper.close()

@@ -7,12 +7,11 @@ the HTTP framework.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import msgspec
 
-from lossd.api.helpers.arena_helper import ArenaHelper, Failures, HelperOptions, Refused, work_in_arena
+from lossd.api.helpers.arena_helper import ArenaHelper, Failures, Refused, work_in_arena
 from lossd.engine.admission.arena import Region
 from lossd.types import Body, Tensor
 from lossd.wire.json.document import read_in_place
@@ -44,36 +43,11 @@ _FAILURES: Final = Failures(
 )
 
 
-class Parser:
-    """Parses long documents in a helper process, which the first of them starts.
+class Parser(ArenaHelper):
+    """Parses long documents in a helper process, which the first of them starts."""
 
-    Args:
-        arena_fd: The arena's descriptor; kept as a duplicate.
-        arena_bytes: The arena's length.
-        seconds: The processor time of one document, after which the helper is killed.
-        hang_seconds: How long the helper may stand still before it is killed.
-        number: The front end's number.
-        when_hung: Called when the helper was killed because it stood still.
-    """
-
-    def __init__(
-        self,
-        arena_fd: int,
-        arena_bytes: int,
-        seconds: float,
-        hang_seconds: float,
-        number: int = 0,
-        when_hung: Callable[[], None] = lambda: None,
-    ) -> None:
-        options = HelperOptions(arena_fd, arena_bytes, number)
-        self._helper: Final = ArenaHelper(
-            "lossd.api.helpers.json_parser", options, seconds, hang_seconds, _FAILURES, when_hung
-        )
-
-    @property
-    def pid(self) -> int | None:
-        """The helper's process id, if there is a process."""
-        return self._helper.pid
+    module = "lossd.api.helpers.json_parser"
+    failures = _FAILURES
 
     async def parse_document(
         self, region: Region, length: int, *, deadline: float, team: str = "default", weight: float = 1.0
@@ -92,17 +66,13 @@ class Parser:
             The tensors, placed as by `lossd.wire.json.document.read_in_place`, and the parameters.
 
         Raises:
-            RequestError: The document is wrong; ``deadline_exceeded``; ``overloaded``: the helper hung; or
-                ``internal_error``: the helper died of it.
+            RequestError: The document is wrong; ``deadline_exceeded``; ``overloaded``: the helper hung;
+                ``body_too_large``: it took too long; or ``internal_error``: it died of the document.
         """
-        answer = _answers.decode(await self._helper.ask(region, length, deadline, team, weight))
+        answer = _answers.decode(await self.ask(region, length, deadline, team, weight))
         if isinstance(answer, Refused):
             raise answer.error()
         return Body(tensors=answer.tensors, params=msgspec.json.decode(answer.params, type=dict[str, object]))
-
-    async def close(self) -> None:
-        """End the helper."""
-        await self._helper.close()
 
 
 def _parse(region: memoryview, length: int) -> _Parsed:
