@@ -1,8 +1,7 @@
 """The losses: an entry each, from which the routes, the documentation and the kernels follow.
 
-Without torch, so that the front end can import it. An operator's loss is a `Loss` and its function, which a
-worker imports when it starts. A built-in loss has no function, but a formula in `lossd.core.losses.elements`,
-and a number and a formula in the native kernel.
+Without torch, so that the front end can import it. A loss is an entry here, a function in torch, and a
+function of the same name in the native kernel (`losses.h`). An operator's loss has no function there.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from lossd.core import parameter_checks as checks
 
@@ -36,6 +35,11 @@ class Parameter:
     check: Callable[[object], object]
 
 
+Row: TypeAlias = Literal["", "classes", "sample", "box"]
+"""What has one loss. Empty: each element. ``classes``: the classes of a sample or pixel, along class_axis;
+``sample``: an index of axis 0, or what the parameter ``per`` says; ``box``: the last axis's four numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A loss.
@@ -44,9 +48,14 @@ class Loss:
         name: Its name, as in its route.
         title: Its title.
         summary: Its formula, for the documentation.
-        parameters: Its own parameters, besides those in `SHARED`.
-        function: For a loss that an operator adds, its function, ``module:name``, which takes the loss's own
-            parameters by name (see `lossd.core.losses.elements.added`).
+        parameters: Its own parameters, besides those in `SHARED`, or in place of the one of the same name.
+        shared: The names of those in `SHARED` that it has; empty for all.
+        inputs: The names that its inputs may have.
+        row: What has one loss: an element, or a row of them.
+        targets: The values that a target may have: a number in [0, 1]; any finite number; a box.
+        without: The sections of a report that it does not have.
+        function: Its function in torch, ``module:name``; see `lossd.core.losses.elements`, and `added` there
+            for a loss that an operator adds.
         nanoseconds: About the time that a core takes for an element in the native kernel; infinite if torch
             computes the loss.
         is_native: Whether the native kernel has it.
@@ -56,12 +65,27 @@ class Loss:
     title: str
     summary: str
     parameters: tuple[Parameter, ...] = ()
+    shared: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ("logits", "probabilities")
+    row: Row = ""
+    targets: Literal["probability", "number", "box"] = "probability"
+    without: tuple[str, ...] = ("sweep",)
     function: str = ""
     nanoseconds: float = math.inf
     is_native: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_native", math.isfinite(self.nanoseconds))
+
+    @property
+    def all_parameters(self) -> tuple[Parameter, ...]:
+        """The shared parameters that it has, then its own."""
+        own = {parameter.name for parameter in self.parameters}
+        shared = self.shared or tuple(parameter.name for parameter in SHARED)
+        return (
+            *(parameter for parameter in SHARED if parameter.name in shared and parameter.name not in own),
+            *self.parameters,
+        )
 
 
 SHARED: Final = (
@@ -154,7 +178,7 @@ SHARED: Final = (
         checks.weights,
     ),
 )
-"""Parameters that every loss has."""
+"""Parameters that losses have in common. A loss has them all, unless its `Loss.shared` names some."""
 
 RESERVED: Final = frozenset(
     (
@@ -165,6 +189,93 @@ RESERVED: Final = frozenset(
 """Names that no loss's own parameter may have: those of the shared parameters, and of reports."""
 VARIANTS: Final = ("sigmoid", "exp", "quality")
 
+
+def _number(name: str, default: float, low: float, high: float, summary: str) -> Parameter:
+    """Return a parameter that is a number in [low, high]."""
+    schema = {"type": "number", "minimum": low, "maximum": high, "default": default}
+    return Parameter(name, default, schema, summary, checks.number_between(low, high))
+
+
+def _choice(name: str, choices: tuple[str, ...], summary: str) -> Parameter:
+    """Return a parameter that is one of some words, by default the first."""
+    schema = {"type": "string", "enum": list(choices), "default": choices[0]}
+    return Parameter(name, choices[0], schema, summary, checks.one_of(*choices))
+
+
+_REDUCED: Final = ("reduction", "axis", "normalizer", "allow_nan")
+_TARGETS: Final = ("class_axis", "targets_format", "background_index", "ignore_index")
+_NORMALIZER: Final = Parameter(
+    "normalizer",
+    "count",
+    {
+        "oneOf": [{"type": "string", "enum": ["count", "weight"]}, {"type": "number", "exclusiveMinimum": 0}],
+        "default": "count",
+    },
+    "What a mean divides by. `count`: the number of losses; `weight`: the sum of their weights; or a number. "
+    "Under `axis` each output has its own divisor.",
+    checks.normalizer_without_positives,
+)
+"""For targets that are not 0, 1 or between."""
+_BY_SHAPE: Final = Parameter(
+    "targets_format",
+    None,
+    {"oneOf": [{"type": "string", "enum": ["dense", "index"]}, {"type": "null"}], "default": None},
+    "`index`: targets holds the class id of each row, in the inputs' shape less `class_axis`. `dense`: a "
+    "probability of every class, in the inputs' shape. null: whichever of the two shapes targets has.",
+    checks.format_or_none,
+)
+_CLASS_SMOOTHING: Final = Parameter(
+    "label_smoothing",
+    0.0,
+    {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0},
+    "Moves targets towards 1/C, by e: each target y becomes y (1 - e) + e / C, with C classes.",
+    checks.smoothing,
+)
+_CLASS_ALPHA: Final = Parameter(
+    "alpha",
+    None,
+    {
+        "oneOf": [
+            {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1},
+            {"type": "null"},
+        ],
+        "default": None,
+    },
+    "A factor for each class, by which the loss of its rows is multiplied. null: none. It is no weight: a "
+    "mean with `normalizer=weight` does not divide by it.",
+    checks.class_factors,
+)
+_CLASS_WEIGHT: Final = Parameter(
+    "class_weight",
+    None,
+    {
+        "oneOf": [
+            {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1},
+            {"type": "null"},
+        ],
+        "default": None,
+    },
+    "A weight for each class: a row counts with the weight of its target's class. With `normalizer=weight` "
+    "the mean is torch's weighted mean.",
+    checks.class_factors,
+)
+_CLASSES: Final = (*_REDUCED, "class_axis", "ignore_index")
+_OVERLAP: Final = (
+    _number(
+        "smooth",
+        1.0,
+        0.0,
+        1e6,
+        "Added to the divisor, so that rows without any target or prediction have a loss.",
+    ),
+    _choice(
+        "per",
+        ("sample", "class", "all"),
+        "What has one loss: each `sample`, an index of axis 0; each `class`, over all samples; or `all` "
+        "together.",
+    ),
+)
+
 _LISTED: Final = (
     Loss(
         name="bce",
@@ -172,6 +283,8 @@ _LISTED: Final = (
         summary="`w [k y softplus(-x) + (1 - y) softplus(x)]` for logits x, targets y, weight w and "
         "pos_weight k, in float64 with both tails kept; or `w [k y (-log p) + (1 - y) (-log1p(-p))]` for "
         "probabilities p.",
+        without=(),
+        function="lossd.core.losses.elements:bce",
         nanoseconds=8.0,
     ),
     Loss(
@@ -179,6 +292,8 @@ _LISTED: Final = (
         title="Focal loss",
         summary="`w a_t m^gamma BCE`, with `m = y sigmoid(-x) + (1 - y) sigmoid(x)` and "
         "`a_t = y alpha + (1 - y) (1 - alpha)`: focal loss as YOLOv5 defines it.",
+        without=(),
+        function="lossd.core.losses.elements:focal",
         nanoseconds=10.0,
         parameters=(
             Parameter(
@@ -220,6 +335,141 @@ _LISTED: Final = (
             ),
         ),
     ),
+    Loss(
+        name="asymmetric",
+        title="Asymmetric loss",
+        summary="`y L+ + (1 - y) L-`, with `L+ = (1 - p)^gamma_pos (-log p)`, "
+        "`L- = m^gamma_neg (-log(1 - m))` and `m = max(p - clip, 0)`, for p = sigmoid(x): for labels of "
+        "which few are positive.",
+        shared=(*_REDUCED, *_TARGETS, "label_smoothing"),
+        function="lossd.core.losses.asymmetric:asymmetric",
+        nanoseconds=20.0,
+        parameters=(
+            _number("gamma_pos", 1.0, 0.0, 1000.0, "How much less easy positives count: (1 - p)^gamma_pos."),
+            _number("gamma_neg", 4.0, 0.0, 1000.0, "How much less easy negatives count: m^gamma_neg."),
+            _number("clip", 0.05, 0.0, 1.0, "Negatives with a probability up to this cost nothing."),
+        ),
+    ),
+    Loss(
+        name="varifocal",
+        title="Varifocal loss",
+        summary="`q BCE(x, q)` for a target q over 0, else `alpha p^gamma BCE(x, 0)`, with p = sigmoid(x): "
+        "for targets that are scores, such as the overlap of a box with its object.",
+        shared=(*_REDUCED, *_TARGETS),
+        function="lossd.core.losses.varifocal:varifocal",
+        nanoseconds=15.0,
+        parameters=(
+            _number("alpha", 0.75, 0.0, 1.0, "What the loss of negatives is multiplied by."),
+            _number("gamma", 2.0, 0.0, 1000.0, "How much less easy negatives count: p^gamma."),
+        ),
+    ),
+    Loss(
+        name="cross_entropy",
+        title="Cross entropy of classes",
+        summary="`-sum_c w_c y_c log p_c` for each row of C logits, with p = softmax(x) and class_weight w.",
+        shared=_CLASSES,
+        inputs=("logits",),
+        row="classes",
+        function="lossd.core.losses.softmax:cross_entropy",
+        nanoseconds=8.0,
+        parameters=(_BY_SHAPE, _CLASS_SMOOTHING, _CLASS_WEIGHT),
+    ),
+    Loss(
+        name="softmax_focal",
+        title="Focal loss of classes",
+        summary="`-sum_c a_c y_c (1 - p_c)^gamma log p_c` for each row of C logits, with p = softmax(x): "
+        "cross entropy in which rows that the model gets right count less.",
+        shared=_CLASSES,
+        inputs=("logits",),
+        row="classes",
+        function="lossd.core.losses.softmax:softmax_focal",
+        nanoseconds=8.0,
+        parameters=(
+            _BY_SHAPE,
+            _CLASS_SMOOTHING,
+            _number("gamma", 2.0, 0.0, 1000.0, "How much less easy rows count: (1 - p_c)^gamma."),
+            _CLASS_ALPHA,
+        ),
+    ),
+    Loss(
+        name="dice",
+        title="Dice loss",
+        summary="`(alpha FP + beta FN) / (TP + alpha FP + beta FN + smooth)`, with the exact sums "
+        "`TP = sum p y`, `FP = sum p (1 - y)` and `FN = sum (1 - p) y`, p = sigmoid(x), alpha = beta = 1/2.",
+        shared=(*_REDUCED, *_TARGETS),
+        row="sample",
+        without=("classes", "calibration", "sweep"),
+        function="lossd.core.losses.overlap:dice",
+        nanoseconds=8.0,
+        parameters=_OVERLAP,
+    ),
+    Loss(
+        name="tversky",
+        title="Tversky loss",
+        summary="`(alpha FP + beta FN) / (TP + alpha FP + beta FN + smooth)`, with the exact sums "
+        "`TP = sum p y`, `FP = sum p (1 - y)` and `FN = sum (1 - p) y`, p = sigmoid(x): dice loss whose "
+        "errors weigh differently.",
+        shared=(*_REDUCED, *_TARGETS),
+        row="sample",
+        without=("classes", "calibration", "sweep"),
+        function="lossd.core.losses.overlap:tversky",
+        nanoseconds=8.0,
+        parameters=(
+            *_OVERLAP,
+            _number("alpha", 0.5, 0.0, 1e6, "What false positives are multiplied by."),
+            _number("beta", 0.5, 0.0, 1e6, "What false negatives are multiplied by."),
+        ),
+    ),
+    Loss(
+        name="squared",
+        title="Squared error",
+        summary="`(x - y)^2`, for any finite targets.",
+        shared=(*_REDUCED, *_TARGETS),
+        inputs=("logits",),
+        targets="number",
+        without=("calibration", "sweep"),
+        function="lossd.core.losses.margins:squared",
+        nanoseconds=3.0,
+        parameters=(_NORMALIZER,),
+    ),
+    Loss(
+        name="hinge",
+        title="Hinge loss",
+        summary="`max(0, 1 - (2 y - 1) x)`: nothing for an input that is right by a margin of 1.",
+        shared=(*_REDUCED, *_TARGETS),
+        inputs=("logits",),
+        without=("calibration", "sweep"),
+        function="lossd.core.losses.margins:hinge",
+        nanoseconds=3.0,
+    ),
+    Loss(
+        name="box",
+        title="Loss of boxes",
+        summary="`1 - v` of each box and its target, v being their overlap (IoU) or what `variant` makes of "
+        "it.",
+        shared=_REDUCED,
+        inputs=("boxes",),
+        row="box",
+        targets="box",
+        without=("classes", "calibration", "sweep"),
+        function="lossd.core.losses.box:box",
+        nanoseconds=8.0,
+        parameters=(
+            _NORMALIZER,
+            _choice(
+                "variant",
+                ("iou", "giou", "diou", "ciou"),
+                "`iou`: the boxes' overlap over their union; `giou`: less what the smallest box around both "
+                "has beside them; `diou`: less the distance of their centres; `ciou`: less that and the "
+                "difference of their shapes.",
+            ),
+            _choice(
+                "format",
+                ("xyxy", "cxcywh"),
+                "How a box is written: two corners, or its centre, width and height.",
+            ),
+        ),
+    ),
 )
 
 _losses: Final = {loss.name: loss for loss in _LISTED}
@@ -246,8 +496,8 @@ def register(entry: str) -> None:
     if not isinstance(loss, Loss) or loss.name in _losses:
         msg = f"what is at {entry!r} is no lossd.core.catalog.Loss with a name of its own"
         raise ValueError(msg)
-    if not loss.function or loss.is_native:
-        msg = f"the loss at {entry!r} must have a function, and no nanoseconds"
+    if not loss.function or loss.is_native or loss.row:
+        msg = f"the loss at {entry!r} must have a function for elements, and no nanoseconds"
         raise ValueError(msg)
     taken = [parameter.name for parameter in loss.parameters if parameter.name in RESERVED]
     if taken:

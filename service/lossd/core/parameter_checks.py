@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import float_info
 from typing import Final, TypeGuard
 
 import numpy as np
@@ -97,6 +98,30 @@ def normalizer(value: object) -> str | float:
         msg = f"must be one of {', '.join(NORMALIZERS)}, or a positive number"
         raise ValueError(msg)
     return float(value)
+
+
+def normalizer_without_positives(value: object) -> str | float:
+    """Check what a mean is divided by, where targets are not 0, 1 or between."""
+    if value == "positives":
+        msg = "must be one of count, weight, or a positive number"
+        raise ValueError(msg)
+    return normalizer(value)
+
+
+def format_or_none(value: object) -> str | None:
+    """Check a targets_format that may follow from the shape."""
+    return None if value is None else one_of("dense", "index")(value)
+
+
+def class_factors(value: object) -> tuple[float, ...] | None:
+    """Check a list with a finite number of at least 0 for every class, or None."""
+    if value is None:
+        return None
+    numbers = _numbers(value) if isinstance(value, list) else ()
+    if not numbers or not _within(numbers, 0, float_info.max):
+        msg = "must be a list with a finite number >= 0 for every class, or null"
+        raise ValueError(msg)
+    return numbers
 
 
 def weights(value: object) -> tuple[float, ...]:

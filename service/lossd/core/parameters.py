@@ -14,7 +14,9 @@ from lossd.types import TENSOR_DTYPES, Divisor, ErrorCode, RequestError
 
 
 def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
-    """Return every parameter of a loss, as given or its default; those of a report only if given.
+    """Return every parameter, as given or its default; those of a report only if given.
+
+    Shared ones that the loss does not have are there, too, with the default that changes nothing.
 
     Args:
         loss: The loss.
@@ -24,8 +26,8 @@ def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
         RequestError: ``invalid_parameter``: a name that the loss does not have, or a value that is not
         allowed.
     """
-    known = {parameter.name: parameter for parameter in (*SHARED, *loss.parameters)}
-    params = {name: parameter.default for name, parameter in known.items()}
+    known = {parameter.name: parameter for parameter in loss.all_parameters}
+    params = {parameter.name: parameter.default for parameter in (*SHARED, *loss.all_parameters)}
     for name, value in given.items():
         parameter = known.get(name) or REPORT_BY_NAME.get(name)
         if parameter is None:
@@ -89,6 +91,26 @@ def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
     return axis % len(shape)
 
 
+def losses_shape(loss: Loss, params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a request's losses: the inputs' less the axes of a row, which has one loss.
+
+    Masks, weights, groups and ids belong to losses, and axes are counted in their shape.
+
+    Args:
+        loss: The loss.
+        params: Checked parameters.
+        shape: The inputs' shape, which suits the loss.
+    """
+    if not loss.row:
+        return shape
+    if loss.row == "box":
+        return shape[:-1]
+    axis = class_axis(params, shape)
+    if loss.row == "classes":
+        return shape[:axis] + shape[axis + 1 :]
+    return {"sample": shape[:1], "class": (shape[axis],), "all": (1,)}[str(params["per"])]
+
+
 def divisor(params: Mapping[str, object], cut: Cut, tensors: Mapping[str, object]) -> Divisor | None:
     """Return what each of several outputs is divided by, if it must be summed for each output; else None.
 
@@ -150,7 +172,7 @@ def own_params(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
 
 def options_of(params: Mapping[str, object]) -> dict[str, object]:
     """Return the shared parameters without the reduction, as an answer repeats them."""
-    options = {parameter.name: params[parameter.name] for parameter in SHARED}
+    options = {parameter.name: params[parameter.name] for parameter in SHARED}  # XXX those of the loss
     del options["reduction"]
     for name in ("axis", "pos_weight"):
         value = options[name]
