@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import dtype_name, widened
 from lossd_client._exact_sum import ExactSum
-from lossd_client.testing._fake_losses import Elements, Floats, Losses, Refused, brackets_of, plain_losses
+from lossd_client.testing._fake_formulas import brackets_of, plain_losses
+from lossd_client.testing._fake_losses import Elements, Losses
 from lossd_client.testing._fake_report_params import Asked
+from lossd_client.testing._fake_tensors import Floats, Refused
 
 Json: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[int, ...]
@@ -113,8 +115,8 @@ class _Tables:
         self.kept = self._flat(scored.losses.kept)
         self.v = self._flat(scored.losses.each)
         self.weight = self._flat(scored.losses.weights)
-        self.y = np.where(self.kept, self._flat(scored.elements.y), 0.0)
-        self.p = self._flat(scored.elements.p)
+        self.y = self._flat(scored.losses.targets)
+        self.p = self._flat(scored.elements.tensors.of.p)
         self.kind = "logit" if "logits" in scored.tensors else "probability"
         self.x = self._inputs(scored.tensors.get("logits", scored.tensors.get("probabilities")))
         self.scored_rows: NDArray[np.bool_] = np.array([row.any() for row in self.kept], dtype=np.bool_)
@@ -252,7 +254,7 @@ class _Tables:
         soft = int((known & (self.y != 0) & (self.y != 1)).sum())
         undefined = int((self.kept & ~known).sum())
         t = self.p - self.y
-        plain = self._flat(plain_losses(self.scored.elements))
+        plain = self._flat(plain_losses(self.scored.elements.tensors))
         sums = {
             "brier_terms": self.whole.terms(t * t, known),
             "cross_entropy_terms": self.whole.terms(plain, known),
@@ -295,7 +297,8 @@ class _Tables:
         """Return the section of that name."""
         gammas = self.asked.gammas or (None,)
         scored = self.scored
-        made = [brackets_of(scored.name, scored.elements, scored.params, gamma) for gamma in gammas]
+        tensors, weights = scored.elements.tensors, scored.losses.weights
+        made = [brackets_of(scored.name, tensors, weights, scored.params, gamma) for gamma in gammas]
         found: Json = {"gamma": list(self.asked.gammas)} if self.asked.gammas else {}
         found |= self._brackets(made, self.whole)
         if "classes" in self.asked.sections:
