@@ -138,7 +138,7 @@ def _check_boxes(boxes: Mapping[str, Floats], kept: Flags, params: Mapping[str, 
         sizes = each[..., 2:] - each[..., :2] if params["format"] == "xyxy" else each[..., 2:]
         wrong = np.concatenate([np.zeros_like(sizes, dtype=np.bool_), sizes < 0], axis=-1) & kept[..., None]
         if wrong.any():
-            refuse(name, "invalid_box", each, wrong, "what an upright box may have")
+            refuse(name, "inverted_box", each, wrong, "what an upright box may have")
 
 
 def _class_factors(rows: _Rows, x: Floats, params: Mapping[str, Any]) -> Floats | None:
