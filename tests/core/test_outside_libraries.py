@@ -203,7 +203,7 @@ def test_the_dice_loss_of_segmentation_models_pytorch(
 
 
 def test_what_an_empty_mask_costs() -> None:
-    # segmentation_models_pytorch says 0 whatever is predicted; Keras and MONAI 1 without smooth, as here.
+    # segmentation_models_pytorch says 0, whatever is predicted.
     tensors = {"probabilities": np.array([[1.0] * 3, [0.0] * 3]), "targets": np.zeros((2, 3))}
     assert _losses("dice", tensors, smooth=0).tolist() == [1, 0]
     assert _losses("dice", tensors).tolist() == [1.5 / 2.5, 0]
