@@ -20,7 +20,7 @@ from lossd_client._calls.parameters import OPTIONS
 from lossd_client._calls.shape_notes import notes_of
 from lossd_client._http.media_types import JSON, NPY, PROBLEM
 from lossd_client.testing._fake_losses import Elements, Losses, losses_of, mean_of
-from lossd_client.testing._fake_report import Scored, class_axis, report_of
+from lossd_client.testing._fake_report import Baseline, Scored, class_axis, report_of
 from lossd_client.testing._fake_report_params import PARAMS as REPORT_PARAMS
 from lossd_client.testing._fake_report_params import Asked, refuse_without_report
 from lossd_client.testing._fake_table import LOSSES, FakeLoss
@@ -119,7 +119,7 @@ def _scored(request: Request, name: str) -> Response:
         headers |= {"lossd-kernel": VERSION, "lossd-version": VERSION}
         headers |= {"lossd-notes": json.dumps(notes)} if notes else {}
         return _response(request, 200, NPY, _npy(loss), headers)
-    about = {
+    about: dict[str, Any] = {
         "reduction": params["reduction"],
         "shape": list(elements.inputs_shape),
         "loss_name": name,
@@ -132,7 +132,7 @@ def _scored(request: Request, name: str) -> Response:
     }
     plain = {"loss": loss.tolist(), **figures, **terms}
     if asked is not None:
-        shown = {**applied, **{key: options[key] for key in _SHOWN}}
+        shown: dict[str, Any] = {**applied, **{key: options[key] for key in _SHOWN if key in options}}
         if tensor is not None:
             shown["pos_weight"] = _shown_pos_weight(tensor, elements.shape, params["class_axis"])
         run = {"version": VERSION, "kernel": VERSION, "device": "cpu"}
@@ -183,7 +183,7 @@ def _asked(
         refuse_without_report(query, tensors)
         return None
     if params.get("per", "sample") != "sample":
-        raise Refused("invalid_parameter", "a report is of samples, and not per class or all", "/per")
+        raise Refused("invalid_parameter", "a report is of samples, and not per class or all", "/report")
     shape, inputs = elements.shape, elements.inputs_shape
     for name, fits in (("groups", shape[:1]), ("ids", shape[:1]), ("baseline", inputs)):
         if name in tensors and tensors[name].shape[: len(fits)] != fits:
@@ -192,13 +192,14 @@ def _asked(
     return Asked.of(query, elements.loss, tensors, has_classes=has_classes)
 
 
-def _baseline(loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Losses | None:
-    """Return the losses of the other model's inputs; None without them."""
+def _baseline(loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Baseline | None:
+    """Return what the other model's inputs have; None without them."""
     if "baseline" not in tensors:
         return None
     kind = next(each for each in LOSSES[loss].inputs if each in tensors)
     try:
-        return losses_of(Elements.of(loss, _widened({**tensors, kind: tensors["baseline"]}), params), params)
+        elements = Elements.of(loss, _widened({**tensors, kind: tensors["baseline"]}), params)
+        return Baseline(elements, losses_of(elements, params))
     except Refused as refused:
         code, detail, pointer, status = refused.args
         raise Refused(code, detail, pointer.replace(f"/{kind}", "/baseline"), status) from None

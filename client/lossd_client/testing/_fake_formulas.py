@@ -109,21 +109,29 @@ def varifocal(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
     return Scores(np.where(np.isnan(y) | (y > 0), positive, negative), y)
 
 
-class _Softmax(NamedTuple):
-    """A row's classes: -log of each probability, and one minus it."""
+class Softmax(NamedTuple):
+    """What is predicted of rows of classes.
 
+    Attributes:
+        p: The probabilities.
+        costs: -log of each.
+        misses: One minus each.
+    """
+
+    p: Floats
     costs: Floats
     misses: Floats
 
 
-def _softmax(x: Floats) -> _Softmax:
+def softmax(x: Floats) -> Softmax:
+    """Return the probabilities of logits [..., C]."""
     greatest = x.max(axis=-1, keepdims=True)
     behind = np.where(x == greatest, 0.0, greatest - x)
     e = np.exp(-behind)
     first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[..., None]
     others = np.where(first, 0.0, e).sum(axis=-1, keepdims=True)
     misses = np.where(first, others, 1 + (others - e)) / (1 + others)
-    return _Softmax(behind + np.log1p(others), misses)
+    return Softmax(e / (1 + others), behind + np.log1p(others), misses)
 
 
 def _of_classes(tensors: Tensors, params: Mapping[str, Any], losses: Floats) -> Floats:
@@ -137,7 +145,7 @@ def _of_classes(tensors: Tensors, params: Mapping[str, Any], losses: Floats) -> 
 
 def cross_entropy(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
     """Return cross entropy of classes; a row's weight is that of its target."""
-    losses = _of_classes(tensors, params, _softmax(tensors.x).costs)
+    losses = _of_classes(tensors, params, softmax(tensors.x).costs)
     weights = None
     if tensors.class_factors is not None:
         weights = times(tensors.y, tensors.class_factors).sum(axis=-1)
@@ -146,7 +154,7 @@ def cross_entropy(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
 
 def softmax_focal(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
     """Return focal loss of classes."""
-    of = _softmax(tensors.x)
+    of = softmax(tensors.x)
     losses = _of_classes(tensors, params, times(of.misses ** params["gamma"], of.costs))
     return Scores(losses, tensors.y.sum(axis=-1))
 

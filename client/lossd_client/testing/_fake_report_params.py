@@ -52,6 +52,8 @@ class Asked:
         gammas = _gammas(query.get("sweep"), loss)
         sections = _sections(query, loss, tensors, gammas, has_classes)
         row, bins = query.get("row", "sum"), query.get("calibration_bins", "64")
+        if loss.row and bins == "exact":
+            raise _invalid("calibration_bins", "exact is for losses of elements")
         if row not in ("sum", "mean"):
             raise _invalid("row", "row must be sum or mean")
         return cls(
@@ -81,17 +83,20 @@ def _sections(
     names: Sequence[str] = query["report"].split(",")
     if list(names) == ["all"]:
         names = [name for name in SECTIONS if met.get(name, True) and name not in loss.without]
+    for name in names:
+        if name in loss.without:
+            raise _invalid("report", f"the loss has no section {name}")
     for tensor, section in _USES.items():
         if section in names and section != "top" and tensor not in tensors:
             raise Refused("missing_tensor", f"the section {section} needs {tensor}", f"/{tensor}")
         if tensor in tensors and section not in names:
             raise _invalid(tensor, f"{tensor} is for the section {section}: ask for it")
     for name, section in _SECTION_OF.items():
+        if name in query and section in loss.without:
+            raise _invalid(name, f"the loss has no section {section}")
         if name in query and section not in names:
             raise _invalid(name, f"{name} is for the section {section}: ask for it")
     for name in names:
-        if name in loss.without:
-            raise _invalid("report", f"the loss has no section {name}")
         if name == "sweep" and not gammas and "gamma" in loss.own:
             raise _invalid("sweep", "the section sweep needs gammas: give sweep=gamma:0,1,2")
         if name not in SECTIONS or (name == "classes" and not has_classes):
