@@ -37,7 +37,7 @@ CASES = int(os.environ.get("LOSSD_ELEMENTS_CASES", "100"))
 SEED = int(os.environ.get("LOSSD_ELEMENTS_SEED", "0"))
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 HARNESS = """
-#include "elements.h"
+#include "losses.h"
 void run(const formula *how, int n, const double *x, const double *y, const double *k, const double *a,
          double *value) { lossd_elements(how, n, x, y, k, a, value); }
 """
@@ -54,6 +54,7 @@ class _Formula(ctypes.Structure):
         ("gamma", ctypes.c_double),
         ("alpha", ctypes.c_double),
         ("smoothing", ctypes.c_double),
+        ("own", ctypes.c_double * MOST_OWN),
     ]
 
 
