@@ -12,7 +12,7 @@ from lossd.core.cut import Cut, cut_of
 from lossd.core.operand import Operand, spread
 from lossd.core.parameters import class_axis, divisor, own_params
 from lossd.core.report.layout import Inputs, Layout
-from lossd.core.report.spec import MOST_GROUP_COLUMNS, ReportSpec, spec_of
+from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.types import GROUP_PREFIX, ITEMSIZE, Divisor, Tensor
 
 
@@ -272,39 +272,42 @@ def report_of(
     Args:
         loss: The loss's name.
         params: Its checked parameters.
-        shape: The inputs' shape. The number of rows does not matter.
-        tensors: The request's tensors.
+        shape: The losses' shape. The number of rows does not matter.
+        tensors: The request's tensors, or those of one of its rows.
     """
-    spec = spec_of(LOSSES[loss], params, tensors, class_axis(params, shape))
-    return None if spec is None else layout_of(spec, loss, params, shape, tensors)
-
-
-def layout_of(
-    spec: ReportSpec,
-    loss: str,
-    params: Mapping[str, object],
-    shape: tuple[int, ...],
-    tensors: Mapping[str, Tensor],
-) -> Layout:
-    """Return the figures of a request's report.
-
-    Args:
-        spec: What is asked.
-        loss: The loss's name.
-        params: Its checked parameters.
-        shape: The inputs' shape. The number of rows does not matter.
-        tensors: The request's tensors.
-    """
+    entry = LOSSES[loss]
+    axis, classes = _classes_of(entry, params, shape, tensors)
+    by_target = entry.row == "classes"
+    spec = spec_of(entry, params, tensors, has_classes=by_target or axis is not None)
+    if spec is None:
+        return None
     inputs = Inputs(
-        loss=loss,
         variant=str(params.get("variant", "")),
         shape=shape,
-        class_axis=class_axis(params, shape) or None,
-        weighted="weight" in tensors,
+        class_axis=axis,
+        classes=classes,
+        by_target=by_target,
+        weighted="weight" in tensors or params.get("class_weight") is not None,
         by_count=params["normalizer"] == "count",
         group_columns=len(group_dtypes(tensors)),
     )
     return Layout(spec, inputs)
+
+
+def _classes_of(
+    loss: Loss, params: Mapping[str, object], shape: tuple[int, ...], tensors: Mapping[str, Tensor]
+) -> tuple[int | None, int]:
+    """Return the axis of the losses along which classes lie, and how many there are; else None, and 0.
+
+    A loss of a row of classes is of its target's class.
+    """
+    if loss.row == "classes":
+        dimensions = len(shape) + 1
+        axis = class_axis(params, (1,) * dimensions)
+        own = next(tensors[name].shape for name in loss.inputs if name in tensors)
+        return None, own[axis - dimensions]  # from the end: those of one row lack the first
+    axis = 0 if loss.row else class_axis(params, shape)
+    return (axis, shape[axis]) if axis else (None, 0)
 
 
 def _ignore_index(params: Mapping[str, object]) -> float | None:

@@ -68,7 +68,7 @@ def test_reports_have_the_figures_of_the_c_code_in_its_order() -> None:
 
 def test_every_figure_of_a_layout_has_its_place_in_the_c_code() -> None:
     spec = ReportSpec(frozenset(SECTIONS), top=1, gammas=(1.0,))
-    layout = Layout(spec, Inputs("focal", "sigmoid", (2, 3), 1, True, True, 1))
+    layout = Layout(spec, Inputs("sigmoid", (2, 3), 1, 3, False, True, True, 1))
     assert set(layout.sums.fields) == set(library.SUMS)
     assert set(layout.counts.fields) == set(library.COUNTS)
     assert set(layout.group_sums.fields) == set(library.GROUP_SUMS)

@@ -87,7 +87,8 @@ typedef struct {
     column groups[MOST_COLUMNS], ids;
     int32_t gammas, columns, bins, exact;
     int32_t top, has_ids, ids_unsigned, paired;
-    int32_t weighted, row_mean, share, padding;
+    int32_t weighted, row_mean, share;
+    int32_t by_target; /* a loss is of a row of classes, and of its target's class */
 } report;
 
 /* A run of its losses, in C order, and where their sums go. */

@@ -155,7 +155,7 @@ class Report(ctypes.Structure):
         ("ids", Column),
         *((name, ctypes.c_int32) for name in ("gammas", "columns", "bins", "exact")),
         *((name, ctypes.c_int32) for name in ("top", "has_ids", "ids_unsigned", "paired")),
-        *((name, ctypes.c_int32) for name in ("weighted", "row_mean", "share", "padding")),
+        *((name, ctypes.c_int32) for name in ("weighted", "row_mean", "share", "by_target")),
     )
 
 
