@@ -25,6 +25,7 @@ from lossd.core import native
 from lossd.core.catalog import VARIANTS
 from lossd.core.losses.elements import Formula, elements
 from lossd.core.losses.exp_log import square_root
+from lossd.core.native.library import MOST_OWN
 from scripts.build_native import FLAGS
 
 pytestmark = pytest.mark.slow
