@@ -41,20 +41,18 @@ def asymmetric(
     del hard
     gamma_pos, gamma_neg, clip = (float(how.own[name]) for name in ("gamma_pos", "gamma_neg", "clip"))  # type: ignore[arg-type] # checked
     inputs = Likelihood(x, probabilities=how.probabilities, fine=True)
-    chances = _chances(inputs)
-    miss = choice(inputs.positive, *chances[::-1])
-    right = _power(miss, gamma_pos) * torch.where(inputs.positive, inputs.likely.hi, inputs.unlikely.hi)
-    shifted = choice(inputs.positive, *chances)
+    positive, (likely, unlikely) = inputs.positive, _chances(inputs)
+    q, m = choice(positive, unlikely, likely), choice(positive, likely, unlikely)
+    cost = torch.where(positive, inputs.likely.hi, inputs.unlikely.hi)
+    other_cost = torch.where(positive, inputs.unlikely.hi, inputs.likely.hi)
     if clip:
-        shifted = _over(shifted, clip)
-        cost = _cost_without(shifted, chances[1], clip)
-    else:
-        cost = torch.where(inputs.positive, inputs.unlikely.hi, inputs.likely.hi)
-    wrong = _power(shifted, gamma_neg) * cost
+        m = _over(m, clip)
+        other_cost = _cost_without(m, unlikely, clip)
+    right, wrong = _power(q, gamma_pos) * cost, _power(m, gamma_neg) * other_cost
     total = sum_of(y.target.hi * right, y.complement.hi * wrong)
     losses = total.hi + (total.lo + (y.target.lo * right + y.complement.lo * wrong))
     # with clip, 1 - m is at least that
-    against = torch.where(inputs.positive, 0.0 if clip else y.complement.hi, y.target.hi)
+    against = torch.where(positive, 0.0 if clip else y.complement.hi, y.target.hi)
     return inputs.limit(against, losses)
 
 

@@ -3,7 +3,8 @@
 With p = sigmoid(x), it is ``q BCE(x, q)`` for a target q over 0, whose loss counts the more the better the
 target, and ``alpha p^gamma BCE(x, 0)`` for one of 0, which counts the less the easier it is.
 
-Zhang et al., "VarifocalNet: An IoU-aware Dense Object Detector" (https://arxiv.org/abs/2008.13367), equation 2.
+Zhang et al., "VarifocalNet: An IoU-aware Dense Object Detector" (https://arxiv.org/abs/2008.13367), equation
+2.
 """
 
 from __future__ import annotations
