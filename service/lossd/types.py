@@ -94,6 +94,7 @@ class ErrorCode(StrEnum):
     BAD_SHAPE = "bad_shape"
     TARGET_OUT_OF_RANGE = "target_out_of_range"
     PROBABILITY_OUT_OF_RANGE = "probability_out_of_range"
+    INVERTED_BOX = "inverted_box"
     WEIGHT_OUT_OF_RANGE = "weight_out_of_range"
     NON_FINITE_INPUT = "non_finite_input"
     INVALID_PARAMETER = "invalid_parameter"
