@@ -7,7 +7,8 @@
     X(bce)                \
     X(focal)
 /* Each row of elements has one. */
-#define ROW_LOSSES(X)
+#define ROW_LOSSES(X) \
+    X(box)
 
 #define LOSSD_NUMBER(name) LOSSD_NUMBER_##name,
 enum {

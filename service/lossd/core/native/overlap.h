@@ -118,7 +118,7 @@ static void lossd_unit_sums(const double *values, int rows, int size, double *to
 }
 
 /* Rows that are in one block. */
-static int lossd_overlap_of_rows(const formula *how, double alpha, double beta, rows *rows, const row_results *to) {
+static int lossd_tversky_of_rows(const formula *how, double alpha, double beta, rows *rows, const row_results *to) {
     const int n = rows->count, size = (int)rows->size;
     lossd_probabilities of;
     lossd_products_of_rows products;
@@ -155,7 +155,7 @@ static void lossd_add_two(wide_sum *sum, const double values[2]) {
 }
 
 /* One long row, piece by piece. */
-static int lossd_overlap_of_row(const formula *how, double alpha, double beta, rows *rows, const row_results *to) {
+static int lossd_tversky_of_row(const formula *how, double alpha, double beta, rows *rows, const row_results *to) {
     wide_sum tp, fp, fn, targets;
     lossd_probabilities of;
     lossd_products_of_rows products;
@@ -186,18 +186,18 @@ static int lossd_overlap_of_row(const formula *how, double alpha, double beta, r
     return 1;
 }
 
-static int lossd_overlap_losses(const formula *how, double alpha, double beta, rows *rows, const row_results *to) {
-    return rows->count * rows->size <= BLOCK ? lossd_overlap_of_rows(how, alpha, beta, rows, to)
-                                             : lossd_overlap_of_row(how, alpha, beta, rows, to);
+static int lossd_tversky_losses(const formula *how, double alpha, double beta, rows *rows, const row_results *to) {
+    return rows->count * rows->size <= BLOCK ? lossd_tversky_of_rows(how, alpha, beta, rows, to)
+                                             : lossd_tversky_of_row(how, alpha, beta, rows, to);
 }
 
 static int lossd_dice(const formula *how, rows *rows, const row_results *to) {
-    return lossd_overlap_losses(how, 0.5, 0.5, rows, to);
+    return lossd_tversky_losses(how, 0.5, 0.5, rows, to);
 }
 
 /* Its own parameters: smooth, per, alpha, beta. */
 static int lossd_tversky(const formula *how, rows *rows, const row_results *to) {
-    return lossd_overlap_losses(how, how->own[2], how->own[3], rows, to);
+    return lossd_tversky_losses(how, how->own[2], how->own[3], rows, to);
 }
 
 #endif
