@@ -2,9 +2,12 @@
 #ifndef LOSSD_LOSSES_H
 #define LOSSD_LOSSES_H
 
+#include "asymmetric.h"
 #include "catalog.h"
 #include "elements.h"
+#include "margins.h"
 #include "rows.h"
+#include "varifocal.h"
 
 #include "box.h"
 
