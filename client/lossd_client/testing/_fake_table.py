@@ -43,6 +43,12 @@ class FakeLoss:
         return "pos_weight" in self.options
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of the tensors that it takes."""
+        named = ("targets", "weight", "mask", "groups", "ids", "baseline")
+        return (*self.inputs, *(["pos_weight"] if self.has_pos_weight else []), *named)
+
+    @property
     def options(self) -> Mapping[str, Any]:
         """The options that are not among its own parameters, with their defaults."""
         return {
