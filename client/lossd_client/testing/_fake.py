@@ -183,7 +183,7 @@ def _asked(
         refuse_without_report(query, tensors)
         return None
     if params.get("per", "sample") != "sample":
-        raise Refused("invalid_parameter", "a report is of samples, and not per class or all", "/report")
+        raise Refused("invalid_parameter", "a report is of samples, and not per class or all", "/per")
     shape, inputs = elements.shape, elements.inputs_shape
     for name, fits in (("groups", shape[:1]), ("ids", shape[:1]), ("baseline", inputs)):
         if name in tensors and tensors[name].shape[: len(fits)] != fits:
