@@ -104,24 +104,26 @@ def scored(kind: str, values: Any, y: Any, params: dict[str, Any]) -> list[float
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_against_the_formula(kind: str, data: st.DataObject) -> None:
-    values = LOGITS if kind == "logits" else PROBABILITIES
-    drawn = data.draw(st.lists(st.tuples(values, TARGETS), min_size=1, max_size=16))
+    inputs = LOGITS if kind == "logits" else PROBABILITIES
+    drawn = data.draw(st.lists(st.tuples(inputs, TARGETS), min_size=1, max_size=16))
     params = {
         "gamma_pos": data.draw(GAMMAS),
         "gamma_neg": data.draw(GAMMAS),
         "clip": data.draw(CLIPS),
         "label_smoothing": data.draw(SMOOTHING),
     }
-    for case, got in zip(drawn, scored(kind, *zip(*drawn, strict=True), params), strict=True):
+    values, y = zip(*drawn, strict=True)
+    for case, got in zip(drawn, scored(kind, values, y, params), strict=True):
         assert keeps_the_promise(got, *case, kind, params), (case, params)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_the_defaults(kind: str, data: st.DataObject) -> None:
-    values = LOGITS if kind == "logits" else PROBABILITIES
-    drawn = data.draw(st.lists(st.tuples(values, TARGETS), min_size=1, max_size=32))
-    for case, got in zip(drawn, scored(kind, *zip(*drawn, strict=True), {}), strict=True):
+    inputs = LOGITS if kind == "logits" else PROBABILITIES
+    drawn = data.draw(st.lists(st.tuples(inputs, TARGETS), min_size=1, max_size=32))
+    values, y = zip(*drawn, strict=True)
+    for case, got in zip(drawn, scored(kind, values, y, {}), strict=True):
         assert keeps_the_promise(got, *case, kind, DEFAULTS), case
 
 

@@ -64,10 +64,11 @@ def scored(kind: str, values: Any, q: Any, **params: Any) -> list[float]:  # noq
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_against_the_formula(kind: str, data: st.DataObject) -> None:
-    values = LOGITS if kind == "logits" else PROBABILITIES
-    drawn = data.draw(st.lists(st.tuples(values, SCORES), min_size=1, max_size=16))
+    inputs = LOGITS if kind == "logits" else PROBABILITIES
+    drawn = data.draw(st.lists(st.tuples(inputs, SCORES), min_size=1, max_size=16))
     alpha, gamma = data.draw(ALPHAS), data.draw(GAMMAS)
-    losses = scored(kind, *zip(*drawn, strict=True), alpha=alpha, gamma=gamma)
+    values, scores = zip(*drawn, strict=True)
+    losses = scored(kind, values, scores, alpha=alpha, gamma=gamma)
     for (value, q), got in zip(drawn, losses, strict=True):
         true = loss_of(value, q, kind, alpha, gamma)
         # q times a subnormal q is 0, but with q over 0 a certain error costs all the same
