@@ -5,6 +5,7 @@
 #include "catalog.h"
 #include "elements.h"
 #include "rows.h"
+#include "softmax.h"
 
 /* The losses of up to LOSSD_PIECE elements.
  *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
