@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from lossd.core.catalog import Loss
+from lossd.core.catalog import LOSSES, Loss
 from lossd.core.cut import Cut
 from lossd.core.native.library import why_missing
 from lossd.core.operand import spread
@@ -45,14 +46,14 @@ def check_report_tensors(
         RequestError: ``invalid_parameter``, ``missing_tensor``, ``shape_mismatch`` or ``bad_shape``.
     """
     shape = tensors[inputs].shape
-    axis = class_axis(params, shape)
-    spec = spec_of(loss, params, tensors, axis)
+    has_classes = loss.row == "classes" or (not loss.row and class_axis(params, shape) > 0)
+    spec = spec_of(loss, params, tensors, has_classes=has_classes)
     sections = frozenset[str]() if spec is None else spec.sections
     for name in tensors:
         _check_used(name, sections)
     if spec is None:
         return
-    if "classes" in sections and axis == 0:
+    if "classes" in sections and not has_classes:
         raise _no_classes(shape)
     columns = _group_columns(tensors)
     for section, name in (("groups", "groups"), ("paired", "baseline")):
@@ -81,7 +82,8 @@ def plan_for(
 
     Args:
         request: The request.
-        cut: How it is cut; for a stream, the cut for the most rows that it may have.
+        cut: How it is cut; for a stream, the cut for the most rows that it may have. Then the tensors' shapes
+            begin with rows, too.
         settings: The server's settings.
         strings: As for `plan_report`.
 
@@ -90,7 +92,8 @@ def plan_for(
     """
     layout = report_of(request.loss, request.params, cut.shape, request.tensors)
     assert layout is not None
-    _check_row(layout, cut.row_size, settings)
+    inputs = next(tensor for name, tensor in request.tensors.items() if name in LOSSES[request.loss].inputs)
+    _check_row(layout, math.prod(inputs.shape[1:]), settings)
     top, most_cells = layout.spec.top, settings.max_report_cells
     if top > settings.max_report_top:
         detail = f"the section top lists at most {settings.max_report_top} rows; lower top, which is {top}"

@@ -28,7 +28,7 @@ ROWS = 50
 
 def layout_of(sections: Iterable[str] = SECTIONS, *, top: int = 5, columns: int = 1) -> Layout:
     spec = ReportSpec(frozenset(sections), top=top, gammas=(0.0, 2.0), bins=8)
-    return Layout(spec, Inputs("focal", "sigmoid", (ROWS, CLASSES), 1, True, True, columns))
+    return Layout(spec, Inputs("sigmoid", (ROWS, CLASSES), 1, CLASSES, False, True, True, columns))
 
 
 def wide(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from lossd.api.scoring.array_answer import check_output
 from lossd.api.scoring.body import expanded_limit, whole_body_limit
 from lossd.api.scoring.request_spec import LossSpec, SpecFields, read_spec
 from lossd.core.catalog import LOSSES, Loss
-from lossd.core.checks import LOGIT, PROBABILITY, TARGET, WEIGHT, Rule, value_error
+from lossd.core.checks import LOGIT, PROBABILITY, TARGET, WEIGHT, Rule, box_size, value_error
 from lossd.core.cut import Cut
 from lossd.core.document.accumulator import ReportSums
 from lossd.core.document.document import document_of
@@ -45,8 +45,11 @@ from lossd.wire import STREAMS, Format, merge_params, write_json
 
 Document = dict[str, Any]
 
-LOGITS: Final = [[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]]
-TARGETS: Final = [[1, 0, 0.5], [0, 1, 1]]
+_NUMBERS: Final = [[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]]
+_LABELS: Final = [[1, 0, 0.5], [0, 1, 1]]
+_IDS: Final = [0, 1]
+_BOXES: Final = [[10.0, 10.0, 50.0, 50.0], [20.0, 30.0, 60.0, 90.0]]
+_TRUE_BOXES: Final = [[12.0, 8.0, 50.0, 54.0], [20.0, 30.0, 64.0, 80.0]]
 REQUEST_ID: Final = "5f0c2f5e3b7d4d0f9f3f9be1a6a4c1d2"
 
 _ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -55,15 +58,31 @@ _ARRAY_BYTES: Final = 1 << 16
 """Memory for the arrays of an example."""
 
 
+def tensors_example(loss: Loss) -> dict[str, Any]:
+    """Return the inputs and targets of a request of two rows."""
+    if loss.targets == "box":
+        return {loss.inputs[0]: _BOXES, "targets": _TRUE_BOXES}
+    return {loss.inputs[0]: _NUMBERS, "targets": _IDS if loss.row == "classes" else _LABELS}
+
+
 def request_example(loss: Loss) -> Document:
     """Return a JSON request, with the loss's own parameters at their defaults."""
     own = {parameter.name: parameter.default for parameter in loss.parameters}
-    return {"logits": LOGITS, "targets": TARGETS, **own}
+    return {**tensors_example(loss), **own}
+
+
+def weighted_example(loss: Loss) -> Document:
+    """Return a JSON request with a weight for each row, and one for each class if the loss has such."""
+    names = {parameter.name for parameter in loss.all_parameters}
+    by_class: Document = {name: [1.0, 2.0, 0.5] for name in ("pos_weight", "class_weight") if name in names}
+    weight = [1.0, 0.5] if loss.row else [[1.0], [0.5]]
+    return {**tensors_example(loss), "weight": weight, **by_class}
 
 
 def report_example(loss: Loss) -> Document:
     """Return a JSON request with a report: the losses by class and group, and the two worst rows."""
-    return {**request_example(loss), "groups": [3, 7], "report": "classes,groups,top", "top": 2}
+    sections = [section for section in ("classes", "groups", "top") if section not in loss.without]
+    return {**request_example(loss), "groups": [3, 7], "report": ",".join(sections), "top": 2}
 
 
 def answer_example(loss: Loss, document: Document) -> Document | None:
@@ -148,10 +167,9 @@ def _read_json(text: str) -> None:
     _read("application/json", text.encode())
 
 
-def _value_error(rule: Rule, name: str, value: float) -> RequestError:
-    """Return the error of a value in row 17, column 3 of a tensor."""
-    rows, columns = 32, 80
-    tensor = Tensor("float32", (rows, columns), 0)
+def _value_error(rule: Rule, name: str, value: float, columns: int = 80) -> RequestError:
+    """Return the error of a value in row 17, column 3 of a tensor of 32 rows."""
+    tensor = Tensor("float32", (32, columns), 0)
     operand = Operand(name, tensor, tensor.shape, (0, 1), (4 * columns, 4), 0)
     return value_error(rule, operand, 17 * columns + 3, value)
 
@@ -193,6 +211,7 @@ _RETURNED: Final[Mapping[ErrorCode, Callable[[], RequestError]]] = {
     ErrorCode.PROBABILITY_OUT_OF_RANGE: lambda: _value_error(PROBABILITY, "probabilities", 1.2),
     ErrorCode.WEIGHT_OUT_OF_RANGE: lambda: _value_error(WEIGHT, "weight", -1.0),
     ErrorCode.NON_FINITE_INPUT: lambda: _value_error(LOGIT, "logits", float("nan")),
+    ErrorCode.INVERTED_BOX: lambda: _value_error(box_size("xyxy", 3), "boxes", 12.5, columns=4),
     ErrorCode.EMPTY_MEAN: lambda: empty_mean(()),
     ErrorCode.INTERNAL_ERROR: lambda: FAILED,
     ErrorCode.WORKER_CRASHED: crashed,

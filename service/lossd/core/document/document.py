@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from lossd.core.catalog import LOSSES
 from lossd.core.document.accumulator import Ids, ReportSums
 from lossd.core.document.indexed_sums import indexed_sums, trimmed
 from lossd.core.report.layout import HISTOGRAM_BINS, PAIR_COUNTS
@@ -24,6 +25,8 @@ Section: TypeAlias = dict[str, object]
 SCHEMA: Final = "lossd.report/1"
 EXACT_INTEGERS: Final = 1 << 53
 """Integers beyond this in magnitude are written as strings: many readers of JSON would round them."""
+_VALUES: Final = {"logits": "logit", "probabilities": "probability"}
+"""The name of one input in lists of elements."""
 _ZERO, _INFINITE, _NAN = (HISTOGRAM_BINS + i for i in range(3))
 
 
@@ -59,10 +62,11 @@ class _Document:
         self._tensors: Final = request.tensors
         self._layout: Final = sums.layout
         self._spec: Final = sums.layout.spec
-        self._row_shape: Final = result.shape[1:]
-        self._row_elements: Final = math.prod(result.shape[1:])
-        self._inputs: Final = "logits" if "logits" in request.tensors else "probabilities"
-        self._value: Final = {"logits": "logit", "probabilities": "probability"}[self._inputs]
+        self._row_shape: Final = sums.layout.inputs.shape[1:]
+        self._row_elements: Final = math.prod(self._row_shape)
+        self._loss: Final = LOSSES[request.loss]
+        self._inputs: Final = next(name for name in self._loss.inputs if name in request.tensors)
+        self._by_target: Final = sums.layout.inputs.by_target
 
     def totals(self) -> Section:
         """Return what there is over all rows."""
@@ -75,6 +79,7 @@ class _Document:
             "loss": result.loss_name,
             "params": {**result.params, **options, "row": row},
             "inputs": self._inputs,
+            **({"loss_of": self._loss.row} if self._loss.row else {}),
             "row_shape": list(self._row_shape),
             "weighted": self._layout.inputs.weighted,
             "rows": rows,
@@ -141,8 +146,22 @@ class _Document:
             "k": self._spec.top,
             "ids": None if self._sums.ids is None else self._sums.ids.kind,
             "rows": self._entries("rows", {"loss": "loss"}),
-            "elements": self._entries("elements", {"loss": "loss", self._value: "input", "target": "target"}),
+            "elements": self._entries("elements", {"loss": "loss"} | self._element_columns),
         }
+
+    @property
+    def _element_columns(self) -> dict[str, str]:
+        """The column of the entries for each key of an element's input and target."""
+        if self._by_target:
+            return {"confidence": "input", "predicted": "baseline_input", "target": "target"}
+        return {} if self._loss.row else {_VALUES[self._inputs]: "input", "target": "target"}
+
+    @property
+    def _pair_columns(self) -> dict[str, str]:
+        """The same in lists of pairs."""
+        value = "confidence" if self._by_target else _VALUES[self._inputs]
+        own = {value: "input", f"baseline_{value}": "baseline_input", "target": "target"}
+        return own if self._by_target or not self._loss.row else {}
 
     def histogram(self) -> Section:
         """Return how many losses of elements, and of rows, each bin has."""
@@ -168,14 +187,19 @@ class _Document:
             return self._exact_calibration(known, scores)
         count, terms = counts("bin_count"), self._sums.terms
         by_class = {name: terms(f"bin_{name}") for name in ("positives", "probability")}
+        whole = slice(None)
+        if self._by_target:  # the top class is by itself, behind the others
+            whole = slice(-1, None)
         found = {
             "bins": self._spec.bins,
             **known,
-            "count": count.sum(0),
-            **{f"{name}_terms": _summed(planes, 1) for name, planes in by_class.items()},
+            "count": count[whole].sum(0),
+            **{f"{name}_terms": _summed(planes[:, whole], 1) for name, planes in by_class.items()},
             **scores,
         }
-        if self._layout.inputs.class_axis is not None:
+        if self._by_target:
+            count, by_class = count[:-1], {name: trimmed(its[:, :-1]) for name, its in by_class.items()}
+        if self._layout.inputs.has_classes:
             found["classes"] = {
                 "count": count,
                 **{f"{name}_terms": planes for name, planes in by_class.items()},
@@ -227,10 +251,9 @@ class _Document:
 
     def _paired_top(self, way: str) -> Section:
         row = {"difference": "key", "loss": "loss", "baseline": "baseline"}
-        element = {self._value: "input", f"baseline_{self._value}": "baseline_input", "target": "target"}
         return {
             "rows": self._entries(f"{way}_rows", row),
-            "elements": self._entries(f"{way}_elements", row | element),
+            "elements": self._entries(f"{way}_elements", row | self._pair_columns),
         }
 
     def _entries(self, name: str, columns: Mapping[str, str]) -> list[Section]:
@@ -241,7 +264,11 @@ class _Document:
             columns: The column of the entries for each key.
         """
         entries = self._sums.entries(name)
-        numbers = [entries[column].tolist() for column in columns.values()]
+        whole = ("predicted", "target") if self._by_target else ()
+        numbers = [
+            (entries[column].astype(np.int64) if key in whole else entries[column]).tolist()
+            for key, column in columns.items()
+        ]
         if name.startswith("better") and "difference" in columns:
             numbers[0] = [-key for key in numbers[0]]
         places = self._places(name, entries)

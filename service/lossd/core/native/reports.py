@@ -27,6 +27,7 @@ def report_of(work: Work) -> library.Report | None:
         row_size=math.prod(inputs.shape[1:]),
         classes=layout.classes,
         class_inner=_inner(layout, layout.classes),
+        by_target=inputs.by_target,
         calibration_classes=layout.calibration_classes,
         calibration_inner=_inner(layout, layout.calibration_classes if spec.bins else 0),
         calibration_cells=cells,

@@ -30,20 +30,25 @@ Ids = npt.NDArray[np.int64] | npt.NDArray[np.uint64]
 class Rows:
     """Some whole rows of a request: its tensors, and what was computed of them.
 
-    Arrays of elements are [rows, elements of a row], float64. Where an element is dropped they hold what adds
-    nothing: 0 for losses, weights and targets.
+    An element is what has a loss. Arrays of elements are [rows, elements of a row], float64. Where an element
+    is dropped they hold what adds nothing: 0 for losses, weights and targets.
 
     Attributes:
         first: The number of rows of the request or batch before these.
         losses: The weighted losses.
-        inputs: The logits or probabilities.
-        targets: The targets, before smoothing.
+        inputs: The logits or probabilities; of rows of classes the confidence, 0 of other rows.
+        targets: The targets, before smoothing; of a loss of a row their sum.
         weight: The weights, if any.
         kept: Whether each element counts, bool; None if all do.
         baseline_losses: The losses of the baseline's inputs, if any.
         baseline_inputs: These.
-        probability: The inputs as probabilities of the positive class, for the calibration.
+        probability: The inputs as probabilities of the positive class, for the calibration; of rows of
+            classes that of each class, [rows, elements, classes].
+        shares: Then the targets, before smoothing, [rows, elements, classes].
         cross_entropy: The cross entropy, without weights, pos_weight and smoothing, for the calibration.
+        classes: The class of each element's target, whole numbers, where losses are of rows of classes.
+        predicted: The class of the greatest probability, likewise.
+        correct: The target of that class.
         patterns: The inputs' 16 bits, for the calibration by value; 0 for both zeros.
         sweep: For each gamma (once where there are none) the summands of its sums, in their order.
         groups: The group ids, [rows, columns], int64 or the bits of an unsigned one.
@@ -59,7 +64,11 @@ class Rows:
     baseline_losses: Float64Array | None = None
     baseline_inputs: Float64Array | None = None
     probability: Float64Array | None = None
+    shares: Float64Array | None = None
     cross_entropy: Float64Array | None = None
+    classes: Int64Array | None = None
+    predicted: Float64Array | None = None
+    correct: Float64Array | None = None
     patterns: Int64Array | None = None
     sweep: Iterable[Sequence[Float64Array]] = ()
     groups: Int64Array | None = None
@@ -87,7 +96,7 @@ class _Reduction:
         count, size = rows.losses.shape
         self._kept: Final = np.ones((count, size), bool) if rows.kept is None else rows.kept
         self._kept_rows: Final[BoolArray] = np.asarray(self._kept.any(1))
-        self._classes: Final = _classes(layout, size)
+        self._classes: Final = _classes(layout, size) if rows.classes is None else rows.classes
         self._figures: Final = Figures(layout, rows.groups)
         self._lists: dict[str, Entries] = {}
         self._counts: Final = self._kept.sum(1).astype(np.float64)
@@ -103,7 +112,7 @@ class _Reduction:
         if "histogram" in sections:
             self._histogram(self._row_losses(sums))
         if "calibration" in sections:
-            self._calibration()
+            self._row_calibration() if self._layout.inputs.by_target else self._calibration()
         if "sweep" in sections:
             self._sweep()
         if "paired" in sections and rows.baseline_losses is not None:
@@ -148,7 +157,16 @@ class _Reduction:
         """List the rows and the elements with the greatest losses."""
         self._list("rows", losses, self._kept_rows, loss=losses)
         its = self._rows
-        self._list("elements", its.losses, self._kept, loss=its.losses, input=its.inputs, target=its.targets)
+        columns = {"loss": its.losses, "input": its.inputs, "target": self._listed_targets}
+        if its.predicted is not None:
+            columns["baseline_input"] = its.predicted
+        self._list("elements", its.losses, self._kept, **columns)
+
+    @property
+    def _listed_targets(self) -> Float64Array:
+        """The target of each element as lists have it: the class, of a row of classes."""
+        rows = self._rows
+        return rows.targets if rows.classes is None else rows.classes.astype(np.float64)
 
     def _histogram(self, losses: Float64Array) -> None:
         cells = cells_of(self._rows.losses)
@@ -178,6 +196,32 @@ class _Reduction:
             place = rows.patterns
         add("bin_positives", y, defined, place)
         self._figures.count("bin_count", defined, place)
+
+    def _row_calibration(self) -> None:
+        """Add what is predicted of rows of classes: of each class, and of the one that is most probable."""
+        rows, bins, add = self._rows, self._layout.spec.bins, self._figures.add
+        p, y, top = rows.probability, rows.shares, self._layout.inputs.classes
+        assert p is not None
+        assert y is not None
+        assert rows.cross_entropy is not None
+        assert rows.correct is not None
+        undefined = np.isnan(p).any(-1) | np.isnan(y).any(-1)
+        defined = self._kept & ~undefined
+        miss = p - y
+        each = np.broadcast_to(defined[..., np.newaxis], p.shape)
+        add("brier", miss * miss, each)
+        add("cross_entropy", rows.cross_entropy, defined)
+        self._figures.count("undefined", self._kept & undefined)
+        self._figures.count("soft", defined & ((y != 0.0) & (y != 1.0)).any(-1))
+        for scores, targets, where, classes in (
+            (p, y, each, np.arange(top)),
+            (rows.inputs, rows.correct, defined, top),
+        ):
+            bin_of = np.minimum(np.where(where, scores * bins, 0.0).astype(np.int64), bins - 1)
+            place = classes * bins + bin_of
+            add("bin_probability", scores, where, place)
+            add("bin_positives", targets, where, place)
+            self._figures.count("bin_count", where, place)
 
     def _sweep(self) -> None:
         field = self._layout.sums["sweep"]
@@ -218,7 +262,7 @@ class _Reduction:
                 baseline=baseline,
                 input=self._rows.inputs,
                 baseline_input=inputs,
-                target=self._rows.targets,
+                target=self._listed_targets,
             )
 
     def _paired_top(

@@ -86,22 +86,29 @@ class Inputs:
     """What a layout needs to know of a request besides its report.
 
     Attributes:
-        loss: The loss's name.
         variant: The variant of focal loss; empty for other losses.
-        shape: The inputs' shape.
-        class_axis: The axis of the classes; None if there is none, or if it is axis 0.
+        shape: The losses' shape.
+        class_axis: Their axis along which the classes lie; None if there is none, or if it is axis 0.
+        classes: The number of classes; 0 if losses are of none.
+        by_target: Whether a loss is of a row of classes, and of its target's class.
         weighted: Whether there are weights.
         by_count: Whether a mean divides by the count of elements.
         group_columns: The number of columns of group ids.
     """
 
-    loss: str
     variant: str
     shape: tuple[int, ...]
     class_axis: int | None
+    classes: int
+    by_target: bool
     weighted: bool
     by_count: bool
     group_columns: int
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether each loss is of a class."""
+        return self.by_target or self.class_axis is not None
 
 
 class Layout:
@@ -116,7 +123,8 @@ class Layout:
         group_counts: The counts of a group.
         by_class: Whether there are figures by class.
         classes: The number of classes if there are figures by class, else 0.
-        calibration_classes: The number of classes whose calibration is kept apart; 1 for all together.
+        calibration_classes: The number of classes whose calibration is kept apart; 1 for all together. Where
+            losses are of rows of classes, the top class's is one more, the last.
 
     Args:
         spec: What is asked.
@@ -126,12 +134,10 @@ class Layout:
     def __init__(self, spec: ReportSpec, inputs: Inputs) -> None:
         self.spec: Final = spec
         self.inputs: Final = inputs
-        has_classes = inputs.class_axis is not None
-        axis = inputs.class_axis or 0
-        self.by_class: Final = has_classes and "classes" in spec.sections
-        self.classes: Final = inputs.shape[axis] if self.by_class else 0
-        by_class = has_classes and spec.bins > 0
-        self.calibration_classes: Final = inputs.shape[axis] if by_class else 1
+        self.by_class: Final = inputs.has_classes and "classes" in spec.sections
+        self.classes: Final = inputs.classes if self.by_class else 0
+        by_class = inputs.has_classes and spec.bins > 0
+        self.calibration_classes: Final = inputs.classes + inputs.by_target if by_class else 1
         self.sums, self.counts = Block(), Block()
         self._add_single_sums()
         self.single_sums: Final = self.sums.width
@@ -149,7 +155,7 @@ class Layout:
     @property
     def brackets(self) -> int:
         """The number of sums of the sweep for each gamma; see docs/explanations/numerics.md."""
-        if self.inputs.loss == "bce":
+        if not self.spec.gammas:
             return 2
         return 1 if self.inputs.variant == "exp" else 4
 
@@ -170,16 +176,24 @@ class Layout:
         sums = MOST_TERMS * self.single_sums
         for name, field in self.sums.fields.items():
             if field.start >= self.single_sums:
-                by_element = field.size // max(1, self.classes) if name == "sweep" else 1
-                sums += min(MOST_TERMS * field.size, elements * by_element + field.size)
+                sums += min(MOST_TERMS * field.size, elements * self._by_element(name, field) + field.size)
         groups = min(rows, elements) if self.by_group else 0
         for field in self.group_sums.fields.values():
             sums += min(MOST_TERMS * groups * field.size, elements + groups * field.size)
-        counts = sum(min(field.size, elements + 1) for field in self.counts.fields.values())
+        counts = sum(
+            min(field.size, elements * self._by_element(name, field) + 1)
+            for name, field in self.counts.fields.items()
+        )
         counts += groups * self.group_counts.width
         columns = self.inputs.group_columns
         listed = 2 * min(self.spec.top, elements) * (3 if "paired" in self.spec.sections else 1)
         return 8 * HEADER_NUMBERS + 16 * (sums + counts) + 8 * columns * groups + ENTRY_BYTES * listed
+
+    def _by_element(self, name: str, field: Field) -> int:
+        """Return the most figures of a name that a loss adds to."""
+        if name == "sweep":
+            return field.size // max(1, self.classes)
+        return self.calibration_classes if self.inputs.by_target and name.startswith("bin_") else 1
 
     def _add_single_sums(self) -> None:
         spec, sums = self.spec, self.sums

@@ -244,14 +244,22 @@ def check_report(loss: Loss, params: Mapping[str, object]) -> None:
             _refuse_alone(params)
         return
     assert isinstance(asked, tuple)
-    _refuse_unused(params, asked)
+    if params.get("per", "sample") != "sample":
+        detail = f"per={params['per']} gives a loss to parts of all samples, whose rows a report cannot tell "
+        raise _invalid("report", detail + "apart; take per=sample, or leave report out")
+    _refuse_missing(loss, asked)
+    _refuse_unused(loss, params, asked)
+    if loss.row and params.get("calibration_bins") == EXACT:
+        detail = (
+            f"calibration_bins=exact is not for {loss.name}, whose probabilities follow from whole rows; "
+        )
+        raise _invalid("calibration_bins", detail + "give a number of bins")
     sweep = params.get("sweep")
     if sweep is None and "sweep" not in asked:
         return
     has_gamma = any(parameter.name == _GAMMA for parameter in loss.parameters)
-    if loss.function:
-        name = "report" if sweep is None else "sweep"
-        raise _invalid(name, f"{loss.name} has no section sweep, which bce and focal have; leave sweep out")
+    if "sweep" in loss.without:
+        raise _invalid("sweep", f"{loss.name} has no section sweep; {_remedy(loss, 'sweep')}")
     if sweep is not None and not has_gamma:
         detail = f"{loss.name} has no gamma; leave sweep out and ask for report=sweep, from whose sums every "
         raise _invalid("sweep", detail + "pos_weight follows")
@@ -267,9 +275,33 @@ def _refuse_alone(params: Mapping[str, object]) -> None:
             raise _invalid(name, detail)
 
 
-def _refuse_unused(params: Mapping[str, object], asked: tuple[str, ...]) -> None:
-    """Refuse parameters of sections that are not asked for."""
+def _refuse_missing(loss: Loss, asked: tuple[str, ...]) -> None:
+    """Refuse sections that the loss does not have."""
+    for section in asked:
+        if section in loss.without:
+            raise _invalid("report", f"{loss.name} has no section {section}; {_remedy(loss, section)}")
+
+
+def _remedy(loss: Loss, section: str) -> str:
+    """Return what to do about a section that a loss does not have."""
+    match section, loss.row:
+        case "sweep", _:
+            return "bce and focal have it; leave sweep out"
+        case "classes", "sample":
+            return "per=class answers a loss for each class, without a report; leave classes out of report"
+        case "classes", "box":
+            return "send the boxes' class ids as groups and ask for groups; leave classes out of report"
+        case "calibration", "sample":
+            return "bce has that of the same logits and targets; leave calibration out of report"
+        case _:
+            return f"leave {section} out of report"
+
+
+def _refuse_unused(loss: Loss, params: Mapping[str, object], asked: tuple[str, ...]) -> None:
+    """Refuse parameters of sections that are not asked for, or that the loss does not have."""
     for name, section in _SECTIONS.items():
+        if name in params and section in loss.without:
+            raise _invalid(name, f"{loss.name} has no section {section}; leave {name} out")
         if name in params and section not in asked and ALL not in asked:
             detail = f"{name} is for the section {section}; add {section} to report, or leave {name} out"
             raise _invalid(name, detail)

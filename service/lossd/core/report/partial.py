@@ -26,9 +26,9 @@ ENTRY: Final = np.dtype(
         ("key", "f8"),  # orders the list, greatest first: the loss, or how much worse or better it is
         ("loss", "f8"),
         ("baseline", "f8"),  # the baseline's loss, in the lists of pairs
-        ("input", "f8"),  # the logit or probability; 0 for a row
-        ("baseline_input", "f8"),
-        ("target", "f8"),
+        ("input", "f8"),  # the logit or probability, or a row of classes' confidence; 0 for a row
+        ("baseline_input", "f8"),  # in lists of pairs; else the class that is predicted of a row of classes
+        ("target", "f8"),  # or the class of the target, where a row of classes has a loss
         ("row", "i8"),  # counted from the first row of the request or batch
         ("position", "i8"),  # within the row, in C order; 0 for a row
         ("id", "i8"),  # the row's id; the bits of an unsigned one; 0 without ids

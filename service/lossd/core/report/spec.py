@@ -33,7 +33,7 @@ class ReportSpec:
         row_mean: Whether a row's loss is the mean over its elements, instead of their sum.
         first_row: The index of the first row.
         bins: Bins of the calibration; 0 counts each value of 16-bit inputs.
-        gammas: Those of the sweep; none for bce.
+        gammas: Those of the sweep; none for a loss without gamma.
         group_names: A name for each column of group ids.
     """
 
@@ -47,17 +47,17 @@ class ReportSpec:
 
 
 def spec_of(
-    loss: Loss, params: Mapping[str, object], tensors: Collection[str], class_axis: int
+    loss: Loss, params: Mapping[str, object], tensors: Collection[str], *, has_classes: bool
 ) -> ReportSpec | None:
     """Return what is asked of a request's report; None if there is to be none.
 
-    ``all`` stands for every section whose needs are met.
+    ``all`` stands for every section that the loss has and whose needs are met.
 
     Args:
         loss: The loss.
         params: The request's checked parameters; see `lossd.core.report.parameters` for those of reports.
         tensors: The names of its tensors.
-        class_axis: The axis of the classes.
+        has_classes: Whether each of its losses is of a class.
     """
     asked = cast("Sequence[str] | None", params.get("report"))
     if asked is None:
@@ -68,8 +68,8 @@ def spec_of(
     if gammas is not None:
         sections.add("sweep")
     if "all" in sections:
-        met = {"classes": class_axis > 0, "groups": grouped, "paired": "baseline" in tensors}
-        sections.update(section for section in SECTIONS if met.get(section, section != "sweep"))
+        met = {"classes": has_classes, "groups": grouped, "paired": "baseline" in tensors, "sweep": False}
+        sections.update(each for each in SECTIONS if met.get(each, True) and each not in loss.without)
         sections.remove("all")
     bins = params.get("calibration_bins", 64)
     return ReportSpec(
@@ -78,6 +78,6 @@ def spec_of(
         row_mean=params.get("row") == "mean",
         first_row=cast(int, params.get("first_row", 0)),
         bins=0 if bins == "exact" else cast(int, bins),
-        gammas=tuple(cast("Sequence[float]", gammas or ())) if loss.name != "bce" else (),
+        gammas=tuple(cast("Sequence[float]", gammas or ())),
         group_names=tuple(columns or cast("Sequence[str]", params.get("group_names", ()))),
     )
