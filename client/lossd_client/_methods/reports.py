@@ -127,7 +127,7 @@ class Reports(FurtherLosses[AnswerT], Generic[AnswerT, ReportT]):
     def report(
         self,
         loss: Literal["box"],
-        boxes: Array,
+        boxes: Array | None = None,
         /,
         targets: Array | None = None,
         **given: Unpack[BoxReport],
