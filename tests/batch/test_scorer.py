@@ -89,9 +89,9 @@ def test_class_ids_stand_in_a_column_of_numbers() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Scorer("focl"), "there is no loss 'focl'; there are bce, focal; did you mean focal?"),
+        (lambda: Scorer("focl"), "there is no loss 'focl'; there are bce, focal, asymmetric, .*; did you mean focal?"),
         (lambda: Scorer("focal", gama=2), "focal has no parameter 'gama'; did you mean gamma?"),
-        (lambda: Scorer("bce", gamma=2), "bce has no parameter 'gamma'"),
+        (lambda: Scorer("bce", gamma=2), "bce has no parameter 'gamma'; focal, varifocal and softmax_focal have it"),
         (lambda: Scorer("focal", gamma=-1), "gamma must be"),
         (lambda: Scorer("bce", sections="clases"), "report must be all, or some of"),
         (lambda: Scorer("bce", top=5), "top goes with a report; add report=all"),
