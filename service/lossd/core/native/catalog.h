@@ -11,7 +11,8 @@
     X(squared)            \
     X(hinge)
 /* Each row of elements has one. */
-#define ROW_LOSSES(X)
+#define ROW_LOSSES(X) \
+    X(box)
 
 #define LOSSD_NUMBER(name) LOSSD_NUMBER_##name,
 enum {

@@ -9,6 +9,8 @@
 #include "rows.h"
 #include "varifocal.h"
 
+#include "box.h"
+
 /* The losses of up to LOSSD_PIECE elements.
  *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
  *   element, or NULL for how->alpha. Only bce and focal have k and a.
