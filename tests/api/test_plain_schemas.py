@@ -29,7 +29,7 @@ PARAMETERS = {
 }
 SCALARS: list[Any] = [None, True, 0, 1, -1, 3, 0.25, -0.5, 2.0, 5000, 1e300]
 WORDS = ["", "nan", "NaN", "count", "positives", "all", "exact", "sum", "mean", "index", "exp", "top,all"]
-WORDS += ["gamma:0,1", "gamma:", "Infinity", "lossd.report/1"]
+WORDS += ["gamma:0,1", "gamma:", "Infinity", "lossd.report/1", "iou", "cxcywh", "sample"]
 VALUES = [*SCALARS, *WORDS, [], [0], [0, 1], [0.5, 1], [2.0], ["top"], ["top", "all"], ["a"], [[0]], [None]]
 VALUES += [{}, {"gamma": [0, 1]}, {"gamma": []}, {"gamma": [0], "alpha": [1]}, {"gamma": [2000]}]
 
