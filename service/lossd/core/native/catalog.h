@@ -12,6 +12,8 @@
     X(hinge)
 /* Each row of elements has one. */
 #define ROW_LOSSES(X) \
+    X(cross_entropy)  \
+    X(softmax_focal)  \
     X(box)
 
 #define LOSSD_NUMBER(name) LOSSD_NUMBER_##name,

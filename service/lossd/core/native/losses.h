@@ -3,13 +3,13 @@
 #define LOSSD_LOSSES_H
 
 #include "asymmetric.h"
+#include "box.h"
 #include "catalog.h"
 #include "elements.h"
 #include "margins.h"
 #include "rows.h"
+#include "softmax.h"
 #include "varifocal.h"
-
-#include "box.h"
 
 /* The losses of up to LOSSD_PIECE elements.
  *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
