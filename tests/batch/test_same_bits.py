@@ -176,7 +176,8 @@ def test_blocks_of_every_loss_are_those_of_one_request(
 
 
 def test_a_weight_for_each_class_is_a_weight_of_rows(client: httpx.Client) -> None:
-    table, params = _table_for(LOSSES["cross_entropy"]), {"class_weight": [1, 2, 0.5, 0.25, 3]}
+    table = _table_for(LOSSES["cross_entropy"])
+    params: dict[str, Any] = {"class_weight": [1, 2, 0.5, 0.25, 3]}
     without = table.drop_columns("weight")
     for rows in (table, without):
         for normalizer in ("count", "weight"):
