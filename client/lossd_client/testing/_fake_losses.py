@@ -63,7 +63,9 @@ class Elements:
         if loss.row in ("", "classes"):  # what an id drops is a loss
             kept = np.asarray(rows.of(within) if not loss.row else rows.of(within).all(axis=-1))
         x = checked(kind, x, within, 0.5, params, (0, 1) if kind == "probabilities" else None)
-        y = checked("targets", y, within, 0.0, params, (0, 1) if loss.targets == "probability" else None)
+        y = checked(
+            "targets", y, within, 0.0, params, (0, 1) if loss.entry.targets == "probability" else None
+        )
         if loss.row == "box":
             _check_boxes({kind: x, "targets": y}, kept, params)
         weight = tensors.get("weight")
@@ -71,7 +73,9 @@ class Elements:
             weight = factors("weight", weight, np.empty(rows.losses), kept, params)
         given = tensors.get("pos_weight", params["pos_weight"])
         pos_weight = (
-            pos_weight_of(1.0 if given is None else given, x, within, params) if loss.has_pos_weight else None
+            pos_weight_of(1.0 if given is None else given, x, within, params)
+            if "pos_weight" in loss.options
+            else None
         )
         found = Tensors(
             rows.of(x),
