@@ -29,8 +29,8 @@ typedef struct {
 
 /* Numbers of rows that are computed with together. */
 typedef struct {
-    double greatest[BLOCK + LANES], e[BLOCK], e_low[BLOCK], miss[BLOCK], miss_low[BLOCK];
-    double y[BLOCK], factor[BLOCK], value[BLOCK], product[BLOCK];
+    double greatest[BLOCK + LANES], e[BLOCK + LANES], e_low[BLOCK + LANES], miss[BLOCK], miss_low[BLOCK];
+    double y[BLOCK + LANES], factor[BLOCK], value[BLOCK + LANES], product[BLOCK + LANES];
 } softmax_numbers;
 
 /* A loss: cross entropy has no power. */
