@@ -47,18 +47,18 @@ _FINE_LOG_TAIL: Final = hexadecimal(
     "0x1.745cf8e2a0693p-3", "0x1.3b1c3bf61d111p-3", "0x1.0fbdf27fbfc74p-3", "0x1.0c09ce6dcf5ffp-3",
 )  # fmt: skip
 
-_SHORT_EXP_TAIL: Final = _hex(
+_SHORT_EXP_TAIL: Final = hexadecimal(
     "0x1.5555555555556p-3", "0x1.5555555519411p-5", "0x1.11111110ca013p-7", "0x1.6c17bb61d63c9p-10",
     "0x1.a01b3b1ae42a1p-13",
 )  # fmt: skip
-_ROOTS: Final = _hex(
+_ROOTS: Final = hexadecimal(
     "0x1.0000000000000p+0", "0x1.ea4afa2a490dap-1", "0x1.d5818dcfba487p-1", "0x1.c199bdd85529cp-1",
     "0x1.ae89f995ad3adp-1", "0x1.9c49182a3f090p-1", "0x1.8ace5422aa0dbp-1", "0x1.7a11473eb0187p-1",
     "0x1.6a09e667f3bcdp-1", "0x1.5ab07dd485429p-1", "0x1.4bfdad5362a27p-1", "0x1.3dea64c123422p-1",
     "0x1.306fe0a31b715p-1", "0x1.2387a6e756238p-1", "0x1.172b83c7d517bp-1", "0x1.0b5586cf9890fp-1",
 )  # fmt: skip
 """2^-(i / 16)."""
-_ROOTS_LOW: Final = _hex(
+_ROOTS_LOW: Final = hexadecimal(
     "0x0.0p+0", "-0x1.e9c23179c2893p-55", "0x1.2ed02d75b3707p-56", "0x1.11065895048ddp-56",
     "0x1.7a1cd345dcc81p-55", "0x1.c7c46b071f2bep-57", "0x1.6e9f156864b27p-55", "-0x1.41577ee04992fp-56",
     "-0x1.bdd3413b26456p-55", "0x1.6324c054647adp-55", "0x1.d4397afec42e2p-57", "0x1.ada0911f09ebcp-56",
