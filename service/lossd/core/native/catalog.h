@@ -11,11 +11,11 @@
     X(squared)            \
     X(hinge)
 /* Each row of elements has one. */
-#define ROW_LOSSES(X)     \
-    X(cross_entropy)      \
-    X(softmax_focal)      \
-    X(dice)               \
-    X(tversky)            \
+#define ROW_LOSSES(X) \
+    X(cross_entropy)  \
+    X(softmax_focal)  \
+    X(dice)           \
+    X(tversky)        \
     X(box)
 
 #define LOSSD_NUMBER(name) LOSSD_NUMBER_##name,
