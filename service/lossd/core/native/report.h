@@ -21,12 +21,11 @@ static void add_classes(const report *report, const block *block, figures *figur
     const int count = block->count;
     plane_sums *sums = &figures->arrays;
     const int64_t base = report->single_sums;
-    add_by_class(report, sums, report->at.class_sum - base, block->start, block->loss, count, figures);
-    add_targets_by_class(report, sums, report->at.class_positives - base, block->start, block->y, count, figures);
+    add_by_class(report, block, 0, sums, report->at.class_sum - base, block->loss, count, figures);
+    add_targets_by_class(report, block, 0, sums, report->at.class_positives - base, count, figures);
     if (report->weighted)
-        add_by_class(report, sums, report->at.class_weight - base, block->start, block->weight, count, figures);
-    count_by_class(report, figures->counts + report->at.class_count, block->start,
-                   block->dropped ? block->kept : NULL, count);
+        add_by_class(report, block, 0, sums, report->at.class_weight - base, block->weight, count, figures);
+    count_by_class(report, block, 0, figures->counts + report->at.class_count, count);
 }
 
 /* All reducers, over a block that has been scored. */
