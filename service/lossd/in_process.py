@@ -17,6 +17,7 @@ from lossd.core.cut import Cut
 from lossd.core.document.accumulator import ReportSums
 from lossd.core.document.document import document_of
 from lossd.core.kernel import Kernel
+from lossd.core.parameters import is_weighted
 from lossd.core.report.partial import Partial
 from lossd.engine.dispatch.in_place import Prepared, prepare_request
 from lossd.engine.dispatch.result import Planes, RunningTotals, planes_of, result_of
@@ -106,7 +107,7 @@ def _summed(kernel: Kernel, ready: Prepared, memory: memoryview) -> LossResult:
         sums = kernel.score(work, memory, 0, 0, memories)
         totals.add(sums)
         channels = [planes_of(cut, *each) for each in zip(memories, sums.planes, strict=True)]
-    of_all = totals.totals(weighted="weight" in request.tensors)
+    of_all = totals.totals(weighted=is_weighted(request.tensors))
     return result_of(request, cut, of_all, channels, kernel.name, kernel.device)
 
 
@@ -121,7 +122,7 @@ def _reported(kernel: Kernel, ready: Prepared, memory: memoryview) -> LossResult
         sums = kernel.score(work, memory, 0, index, (), place)
         totals.add(sums)
         report.add(Partial.read(place[: sums.report]), 0)
-    of_all = totals.totals(weighted="weight" in request.tensors)
+    of_all = totals.totals(weighted=is_weighted(request.tensors))
     result = result_of(request, cut, of_all, (), kernel.name, kernel.device)
     result.report = document_of(report, result, request)
     return result

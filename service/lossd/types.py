@@ -22,6 +22,8 @@ Divisor: TypeAlias = Literal["count", "weight", "positives"]
 """What a mean divides by, where it is summed over the elements."""
 
 MAX_DIMENSIONS: Final = 8
+ROWS: Final = -1
+"""Stands in a shape for a stream's number of rows, which is not known yet."""
 
 ITEMSIZE: Final[Mapping[str, int]] = {
     "float16": 2,
@@ -45,6 +47,7 @@ INTEGERS: Final = frozenset({"uint8", "uint16", "uint32", "uint64", "int8", "int
 TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
     "logits": FLOATS,
     "probabilities": FLOATS,
+    "boxes": FLOATS,
     "targets": frozenset(ITEMSIZE),
     "weight": FLOATS | INTEGERS,
     "pos_weight": FLOATS | INTEGERS,
@@ -53,7 +56,8 @@ TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
     "ids": INTEGERS,
     "baseline": FLOATS,
 }
-"""The tensors that a request may hold, and the dtypes allowed in each."""
+"""The tensors that a request may hold, and the dtypes allowed in each. `lossd.core.catalog.Loss.tensors` are
+those of a loss."""
 GROUP_PREFIX: Final = "group."
 """What the name of a column of group ids begins with, in a format that names its columns."""
 
@@ -90,6 +94,7 @@ class ErrorCode(StrEnum):
     BAD_SHAPE = "bad_shape"
     TARGET_OUT_OF_RANGE = "target_out_of_range"
     PROBABILITY_OUT_OF_RANGE = "probability_out_of_range"
+    INVERTED_BOX = "inverted_box"
     WEIGHT_OUT_OF_RANGE = "weight_out_of_range"
     NON_FINITE_INPUT = "non_finite_input"
     INVALID_PARAMETER = "invalid_parameter"
@@ -226,11 +231,13 @@ class LossRequest:
     Attributes:
         loss: The loss's name, such as ``focal``.
         tensors: By name, with offsets counted from the start of the arena. Lists of numbers among the
-            parameters are tensors here: ``pos_weight`` and ``alpha``.
+            parameters are tensors here: ``pos_weight``, ``alpha`` and ``class_weight``.
         params: Every parameter of the loss, checked, defaults filled in.
         own: The loss's own parameters, such as gamma, as the answer repeats them.
-        options: The parameters that every loss has, likewise.
+        options: The parameters that it shares with other losses, likewise.
         notes: Remarks for the caller, a sentence each.
+        shape: The inputs' shape, `ROWS` first for a stream; empty if it is the losses' shape.
+        row_size: The numbers of the inputs that have one loss.
     """
 
     loss: str
@@ -239,6 +246,8 @@ class LossRequest:
     own: Mapping[str, object]
     options: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    row_size: int = 1
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make
@@ -248,7 +257,7 @@ class LossResult:
     Attributes:
         loss: A number where everything is reduced, else a float64 array (0 or more elements).
         reduction: ``none``, ``sum`` or ``mean``.
-        count: Number of elements of the whole request.
+        count: Number of losses of the whole request that are not dropped.
         sum_terms: Floats that add up to the sum of the weighted losses exactly, largest first: the sum
             rounded once, what that left rounded once, and so on. `math.fsum` over many requests' terms
             gives the bits of one request over everything.
@@ -260,13 +269,14 @@ class LossResult:
         kernel: Which kernel computed the elements: ``native`` or ``torch``.
         device: The device, such as ``cpu`` or ``cuda:0``; one of them if several shared it.
         elsewhere: Seconds of computing on the others, by device; None if there are none.
-        options: The parameters that every loss has, such as axis and normalizer.
+        options: The parameters that it shares with other losses, such as axis and normalizer.
         notes: Remarks for the caller, a sentence each.
         loss_terms: Arrays of the loss's shape that add up to its sums exactly, before any division; None
             unless rows (axis 0) are summed and the loss is an array.
         divisor_terms: Likewise for the divisors of a mean, also if a sum is asked for; sums of positives
             below 1 are not raised to 1.
         report: The report, as `lossd.core.document.document` makes it; None if there is none.
+        row_size: The numbers of the inputs that have one loss.
     """
 
     loss: float | Float64Array
@@ -286,6 +296,7 @@ class LossResult:
     loss_terms: tuple[Float64Array, ...] | None = None
     divisor_terms: tuple[Float64Array, ...] | None = None
     report: dict[str, object] | None = None
+    row_size: int = 1
 
     @property
     def sum(self) -> float:

@@ -13,6 +13,8 @@ from bench.attacks.plans import PLANS
 from bench.attacks.siege import LONG, SHORT, Place, Siege
 from faults.asked import SOAK, scaled
 
+pytestmark = pytest.mark.alone  # beside other tests, their work is what a small request waits for
+
 SIEGED = [plan for plan in PLANS.values() if SOAK or plan.short]
 TRIES = 2
 """The machines that run this are shared."""

@@ -63,7 +63,7 @@ _COUNTERS: Final = (
         "Reports drawn for the page. The outcome is ok, disconnected, or the problem's code.",
         ("outcome", "team"),
     ),
-    _Family("elements", "Elements scored.", LABELS["elements"]),
+    _Family("elements", "Elements scored: numbers of the inputs.", LABELS["elements"]),
     _Family("bytes", "Bytes of the bodies of requests that were answered with a loss.", LABELS["bytes"]),
     _Family("device_seconds", "Seconds of computing.", LABELS["device_seconds"]),
     _Family("slices", "Slices that workers answered."),
@@ -242,7 +242,7 @@ class Metrics:
         numbers = self._numbers
         requests, of_elements, of_bytes, of_device, stages, model, last = cells
         numbers[requests] += 1.0
-        numbers[of_elements] += result.count
+        numbers[of_elements] += result.count * result.row_size
         numbers[of_bytes] += nbytes
         _, waited, computed = timings
         numbers[of_device] += computed

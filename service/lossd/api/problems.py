@@ -143,6 +143,11 @@ KINDS: Final[Mapping[ErrorCode, ProblemKind]] = MappingProxyType(
             "A probability is outside [0, 1]",
             "Look at the element that `errors` names; logits are sent as `logits`.",
         ),
+        ErrorCode.INVERTED_BOX: ProblemKind(
+            422,
+            "A box ends before it begins",
+            "Look at the number that `errors` names, and at `format`, which says how boxes are written.",
+        ),
         ErrorCode.WEIGHT_OUT_OF_RANGE: ProblemKind(
             422,
             "A weight is negative or not finite",

@@ -17,7 +17,7 @@ from lossd.core.document.document import document_of
 from lossd.core.document.indexed_sums import IndexedSums, indexed_sums
 from lossd.core.kernel import Kernel
 from lossd.core.kernel import Sums as Scored
-from lossd.core.parameters import reduced_axes
+from lossd.core.parameters import is_weighted, losses_shape, reduced_axes
 from lossd.core.prepare import prepare
 from lossd.core.report.partial import Int64Array, Partial
 from lossd.engine.dispatch.array_outputs import channels
@@ -84,14 +84,20 @@ class Sums:
             self._report = ReportSums(plan.layout, plan.most_cells, plan.groups, plan.ids)
             self._place_bytes = plan.place_bytes
 
+    def _losses(self, rows: int) -> tuple[int, ...]:
+        """Return the shape of the losses of some rows."""
+        request = self.request
+        return losses_shape(LOSSES[request.loss], request.params, (rows, *self._row_shape))
+
     def _widest(self) -> Cut:
         """Return the cut of the most rows that are scored at a time."""
-        axes = reduced_axes(self.request.params, (0, *self._row_shape))
+        loss, params = LOSSES[self.request.loss], self.request.params
+        axes = reduced_axes(params, self._losses(0), "losses" if loss.row else "inputs")
         if 0 not in axes:
             raise _not_over_rows()
         shape = (max(2, ELEMENTS // max(1, *self._row_shape, 1)), *self._row_shape)
         tensors = _of_rows(self.request.tensors, shape[0])
-        return cut_request(LOSSES[self.request.loss], self.request.params, tensors, shape, axes, ELEMENTS)
+        return cut_request(loss, params, tensors, shape, axes, ELEMENTS)
 
     def score(
         self,
@@ -114,8 +120,8 @@ class Sums:
             RequestError: A value is not allowed; the error names the first in its tensor.
         """
         request, cut = self.request, self._cut
-        shape = (rows, *self._row_shape)
-        work = prepare(request.loss, request.params, shape, cut.axes, cut.elements, tensors, self._rows)
+        losses = self._losses(rows)
+        work = prepare(request.loss, request.params, losses, cut.axes, cut.elements, tensors, self._rows)
         place = None if self._report is None else memoryview(bytearray(self._place_bytes))
         for index in range(work.cut.parts):
             part = work.cut.part(index)
@@ -145,7 +151,7 @@ class Sums:
 
     def state(self) -> State:
         """Return the figures of all rows. Nothing can be added then."""
-        totals = self._totals.totals(weighted="weight" in self.request.tensors)
+        totals = self._totals.totals(weighted=is_weighted(self.request.tensors))
         report, groups, ids = (
             (memoryview(b""), [], None) if self._report is None else report_state(self._report)
         )
@@ -170,8 +176,8 @@ class Sums:
         """
         cut, request = self._cut, self.request
         request = replace(request, params={**request.params, "reduction": reduction})
-        whole = Cut((self._rows, *self._row_shape), cut.axes, cut.elements, whole_rows=cut.whole_rows)
-        totals = self._totals.totals(weighted="weight" in request.tensors)
+        whole = Cut(self._losses(self._rows), cut.axes, cut.elements, whole_rows=cut.whole_rows)
+        totals = self._totals.totals(weighted=is_weighted(request.tensors))
         planes = [list(sums.canonical()) for sums in self._outputs]
         result = result_of(request, whole, totals, planes, "", "")
         if self._report is not None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from lossd.core import parameter_checks as checks
+from lossd.types import TENSOR_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,13 @@ class Loss:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_native", math.isfinite(self.nanoseconds))
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of the tensors that a request for it may have."""
+        lists = {parameter.name for parameter in self.all_parameters} & {"pos_weight"}
+        used = {*self.inputs, *lists, "targets", "weight", "mask", "groups", "ids", "baseline"}
+        return tuple(name for name in TENSOR_DTYPES if name in used)
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:

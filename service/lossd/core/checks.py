@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from lossd.core.catalog import Loss
 from lossd.core.operand import Operand
 from lossd.types import ErrorCode, RequestError
 
@@ -17,19 +18,21 @@ _EXACT: Final = 2.0**53
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A range of allowed values, from 0 to ``largest``, both included.
+    """A range of allowed values, from ``least`` to ``largest``, both included.
 
     Attributes:
         largest: The largest value.
         code: The error's code.
         wrong: What a detail calls another value, such as "outside [0, 1]".
         remedy: Returns the remedy for a value: what it may have been meant for, and how to send that.
+        least: The least value.
     """
 
     largest: float
     code: ErrorCode
     wrong: str
     remedy: Callable[[float], str]
+    least: float = 0.0
 
 
 def _target_remedy(value: float) -> str:
@@ -89,7 +92,36 @@ POS_WEIGHT: Final = Rule(
     "not a finite number >= 0",
     lambda _: "send a finite number; negatives / positives is none for a class without positives",
 )
-LOGIT: Final = Rule(math.inf, ErrorCode.NON_FINITE_INPUT, "no number", lambda _: "send a number")
+CLASS_WEIGHT: Final = Rule(
+    sys.float_info.max,
+    ErrorCode.WEIGHT_OUT_OF_RANGE,
+    "not a finite number >= 0",
+    lambda _: "send a finite number for every class; a weight of 0 leaves its rows out of a weighted mean",
+)
+LOGIT: Final = Rule(math.inf, ErrorCode.NON_FINITE_INPUT, "no number", lambda _: "send a number", -math.inf)
+NUMBER: Final = Rule(
+    sys.float_info.max,
+    ErrorCode.TARGET_OUT_OF_RANGE,
+    "not finite",
+    lambda _: "send a finite number; a mask drops elements whose target is none",
+    -sys.float_info.max,
+)
+"""The rule for a target of a regression."""
+TARGET_BOX: Final = Rule(
+    sys.float_info.max,
+    ErrorCode.TARGET_OUT_OF_RANGE,
+    "not finite",
+    lambda _: "send finite coordinates; a mask drops boxes that have no match",
+    -sys.float_info.max,
+)
+BOX: Final = Rule(
+    sys.float_info.max,
+    ErrorCode.NON_FINITE_INPUT,
+    "not finite",
+    lambda _: "send finite coordinates; a mask drops boxes that do not count",
+    -sys.float_info.max,
+)
+"""The rule for a coordinate of a box."""
 MASK: Final = Rule(
     1.0,
     ErrorCode.WEIGHT_OUT_OF_RANGE,
@@ -111,6 +143,35 @@ WHOLE: Final = Rule(
 def class_id(classes: int) -> Rule:
     """Return the rule for class ids."""
     return Rule(classes - 1.0, ErrorCode.TARGET_OUT_OF_RANGE, f"outside [0, {classes})", _id_remedy(classes))
+
+
+def target_rule(loss: Loss) -> Rule:
+    """Return the rule for a loss's targets, unless they are class ids."""
+    return {"probability": TARGET, "number": NUMBER, "box": TARGET_BOX}[loss.targets]
+
+
+def input_rule(name: str) -> Rule:
+    """Return the rule for the inputs of a name."""
+    return {"probabilities": PROBABILITY, "boxes": BOX}.get(name, LOGIT)
+
+
+def box_size(form: str, position: int) -> Rule:
+    """Return the rule of a box's size, for what is wrong with the number at a position.
+
+    Args:
+        form: How boxes are written, ``xyxy`` or ``cxcywh``.
+        position: The number's place among those of all boxes, four each; the third and fourth say the size.
+    """
+    if form == "cxcywh":
+        wrong = ("a negative width", "a negative height")[position % 2]
+        remedy = "a box is its centre, width and height; if these are two corners, leave format out"
+    else:
+        wrong = ("less than the box's x1", "less than the box's y1")[position % 2]
+        remedy = (
+            "a box is x1, y1, x2, y2, of which x2 and y2 are not the lesser ones; if these are centres, "
+            "widths and heights, send format=cxcywh"
+        )
+    return Rule(math.inf, ErrorCode.INVERTED_BOX, wrong, lambda _: remedy)
 
 
 def value_error(rule: Rule, operand: Operand, position: int, value: float) -> RequestError:

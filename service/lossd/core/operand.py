@@ -35,7 +35,7 @@ class Operand(NamedTuple):
         name: The tensor's name.
         tensor: The tensor.
         shape: The request's shape.
-        axes: The request's axis for each axis of the tensor, ascending.
+        axes: The request's axis for each axis of the tensor.
         strides: Bytes from one element to the next along each of the request's axes; 0 where it repeats.
         first_row: Number of rows, along the first axis, that a stream had before these.
     """
@@ -46,6 +46,20 @@ class Operand(NamedTuple):
     axes: tuple[int, ...]
     strides: tuple[int, ...]
     first_row: int
+
+    def with_axes(self, order: Sequence[int], added: int = 0) -> Operand:
+        """Return the same over the request's axes in another order.
+
+        Args:
+            order: The axes in that order.
+            added: How many axes of length 1 to put before them.
+        """
+        place = {axis: added + at for at, axis in enumerate(order)}
+        return self._replace(
+            shape=(1,) * added + tuple(self.shape[axis] for axis in order),
+            axes=tuple(place[axis] for axis in self.axes),
+            strides=(0,) * added + tuple(self.strides[axis] for axis in order),
+        )
 
     @property
     def is_float(self) -> bool:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
+from typing import Final
 
-from lossd.core.catalog import SHARED, Loss, Parameter
+from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
 from lossd.core.cut import Cut
 from lossd.core.report.parameters import REPORT_BY_NAME
 from lossd.error_text import SHOWN, pointer, shown, suggestion
-from lossd.types import TENSOR_DTYPES, Divisor, ErrorCode, RequestError
+from lossd.types import Divisor, ErrorCode, RequestError
+
+LISTS: Final = ("pos_weight", "alpha", "class_weight")
+"""The parameters that may be a list with a number for every class, which becomes a tensor."""
+_LIKE: Final[Mapping[str, tuple[str, ...]]] = {
+    "pos_weight": ("class_weight", "alpha"),
+    "class_weight": ("pos_weight", "alpha"),
+    "gamma": ("gamma_pos", "gamma_neg"),
+    "gamma_pos": ("gamma",),
+    "gamma_neg": ("gamma",),
+}
+"""For a parameter that a loss does not have: those to take in its place, of which it may have some."""
+
+_MOST_LOSSES: Final = 3
+"""The most losses that an error names."""
 
 
 def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
@@ -48,12 +64,13 @@ def check_params(loss: Loss, given: Mapping[str, object]) -> dict[str, object]:
     return params
 
 
-def reduced_axes(params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[int, ...]:
+def reduced_axes(params: Mapping[str, object], shape: tuple[int, ...], of: str = "inputs") -> tuple[int, ...]:
     """Return the axes over which a request is reduced, each in [0, len(shape)), ascending.
 
     Args:
         params: Checked parameters.
-        shape: The inputs' shape.
+        shape: The losses' shape; the inputs' if each element has a loss.
+        of: What an error calls them.
 
     Raises:
         RequestError: ``invalid_parameter``: an axis that is out of range or named twice.
@@ -67,7 +84,7 @@ def reduced_axes(params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[
     seen: set[int] = set()
     for axis in axes:
         if not -len(shape) <= axis < len(shape):
-            raise _invalid("axis", _out_of_range("axis", axis, len(shape)))
+            raise _invalid("axis", _out_of_range("axis", axis, len(shape), of))
         if axis % len(shape) in seen:
             raise _invalid("axis", f"axis {axis} is named twice; name each axis once")
         seen.add(axis % len(shape))
@@ -91,6 +108,31 @@ def class_axis(params: Mapping[str, object], shape: tuple[int, ...]) -> int:
     return axis % len(shape)
 
 
+def row_axes(loss: Loss, params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes of a row, which has one loss, ascending; none if each element has one.
+
+    Args:
+        loss: The loss.
+        params: Checked parameters.
+        shape: The inputs' shape, which suits the loss.
+    """
+    axes = range(len(shape))
+    match params["per"] if loss.row == "sample" else loss.row:
+        case "classes":
+            return (class_axis(params, shape),)
+        case "box":
+            return tuple(axes[-1:])
+        case "sample":
+            return tuple(axes[1:])
+        case "class":
+            axis = class_axis(params, shape)
+            return tuple(other for other in axes if other != axis)
+        case "all":
+            return tuple(axes)
+        case _:
+            return ()
+
+
 def losses_shape(loss: Loss, params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a request's losses: the inputs' less the axes of a row, which has one loss.
 
@@ -101,14 +143,23 @@ def losses_shape(loss: Loss, params: Mapping[str, object], shape: tuple[int, ...
         params: Checked parameters.
         shape: The inputs' shape, which suits the loss.
     """
-    if not loss.row:
-        return shape
-    if loss.row == "box":
-        return shape[:-1]
-    axis = class_axis(params, shape)
-    if loss.row == "classes":
-        return shape[:axis] + shape[axis + 1 :]
-    return {"sample": shape[:1], "class": (shape[axis],), "all": (1,)}[str(params["per"])]
+    rows = row_axes(loss, params, shape)
+    return tuple(n for axis, n in enumerate(shape) if axis not in rows) or (1,)
+
+
+def row_size(loss: Loss, params: Mapping[str, object], shape: tuple[int, ...]) -> int:
+    """Return the number of the inputs' numbers that have one loss."""
+    return math.prod(shape[axis] for axis in row_axes(loss, params, shape))
+
+
+def spans_samples(loss: Loss, params: Mapping[str, object]) -> bool:
+    """Return whether a row holds numbers of many samples, so that its loss is none of some of them."""
+    return loss.row == "sample" and params["per"] != "sample"
+
+
+def is_weighted(tensors: Collection[str]) -> bool:
+    """Return whether a loss may count with another weight than 1, by the names of a request's tensors."""
+    return "weight" in tensors or "class_weight" in tensors
 
 
 def divisor(params: Mapping[str, object], cut: Cut, tensors: Mapping[str, object]) -> Divisor | None:
@@ -126,7 +177,7 @@ def divisor(params: Mapping[str, object], cut: Cut, tensors: Mapping[str, object
     match params["normalizer"]:
         case "count" if "mask" in tensors or params["ignore_index"] is not None:
             return "count"
-        case "weight" if "weight" in tensors:
+        case "weight" if is_weighted(tensors):
             return "weight"
         case "weight" if "mask" in tensors or params["ignore_index"] is not None:
             return "count"
@@ -141,24 +192,42 @@ def _beginning(value: object) -> str:
     return "".join(islice(json.JSONEncoder().iterencode(value), SHOWN + 1))
 
 
-def _out_of_range(name: str, axis: int, dimensions: int) -> str:
+def _out_of_range(name: str, axis: int, dimensions: int, of: str = "inputs") -> str:
     last = dimensions - 1
-    return f"{name} {axis} is out of range for inputs of {dimensions} dimensions; use {-dimensions} to {last}"
+    return f"{name} {axis} is out of range for {of} of {dimensions} dimensions; use {-dimensions} to {last}"
 
 
 def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> RequestError:
     """Return the error of a parameter that the loss does not have."""
-    if name in TENSOR_DTYPES:
+    names = [*known, *REPORT_BY_NAME]
+    others = [other.name for other in LOSSES.values() if _has(other, name)]
+    instead = [like for like in _LIKE.get(name, ()) if like in known]
+    if name in loss.tensors and name not in known:
         remedy = f"{name} is a tensor; send it in the body"
     elif name == "tensors":
         remedy = "tensors goes with application/x-npy, whose arrays have no names"
+    elif others and instead:
+        remedy = f"{_listed(others)} it; here take {' or '.join(instead)}"
+    elif near := suggestion(name, [*names, *loss.tensors]):
+        remedy = near.removeprefix("; ")
+    elif others:
+        remedy = f"{_listed(others)} it; {loss.name} takes {', '.join(sorted(names))}"
     else:
-        names = [*known, *REPORT_BY_NAME]
         remedy = f"it takes {', '.join(sorted(names))}"
-        if near := suggestion(name, [*names, *TENSOR_DTYPES]):
-            remedy = near.removeprefix("; ")
     detail = f"{loss.name} has no parameter {shown(name)}; {remedy}"
     return RequestError(ErrorCode.INVALID_PARAMETER, detail, [(pointer(name[:SHOWN]), "unknown parameter")])
+
+
+def _has(loss: Loss, name: str) -> bool:
+    return any(parameter.name == name for parameter in loss.all_parameters)
+
+
+def _listed(losses: Sequence[str]) -> str:
+    """Return some losses as the beginning of a sentence about what they have."""
+    if len(losses) > _MOST_LOSSES:
+        return "other losses have"
+    *others, last = losses
+    return f"{', '.join(others)} and {last} have" if others else f"{last} has"
 
 
 def _invalid(name: str, detail: str) -> RequestError:
@@ -170,12 +239,19 @@ def own_params(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
     return {parameter.name: params[parameter.name] for parameter in loss.parameters}
 
 
-def options_of(params: Mapping[str, object]) -> dict[str, object]:
-    """Return the shared parameters without the reduction, as an answer repeats them."""
-    options = {parameter.name: params[parameter.name] for parameter in SHARED}  # XXX those of the loss
-    del options["reduction"]
+def options_of(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
+    """Return the shared parameters that the loss has, without the reduction, as an answer repeats them.
+
+    One that the loss has in a form of its own is among its own parameters.
+    """
+    own = {parameter.name for parameter in loss.parameters}
+    options = {
+        parameter.name: params[parameter.name]
+        for parameter in loss.all_parameters
+        if parameter.name not in own and parameter.name != "reduction"
+    }
     for name in ("axis", "pos_weight"):
-        value = options[name]
+        value = options.get(name)
         if isinstance(value, tuple):
             options[name] = value[0] if len(value) == 1 else list(value)
     return options

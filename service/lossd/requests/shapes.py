@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from lossd.types import ErrorCode, RequestError
-
-ROWS: Final = -1
-"""Stands in a shape for a stream's number of rows, which is not known yet."""
+from lossd.types import ROWS, ErrorCode, RequestError
 
 Shape: TypeAlias = tuple[int, ...]
 

@@ -12,25 +12,37 @@ import numpy.typing as npt
 from lossd.core.catalog import Loss
 from lossd.core.cut import Cut, cut_of
 from lossd.core.parameters import (
+    LISTS,
     check_params,
     check_targets,
     class_axis,
+    losses_shape,
     options_of,
     own_params,
     reduced_axes,
+    row_size,
 )
 from lossd.core.prepare import report_of
 from lossd.core.report.parameters import REPORT_BY_NAME, check_report
 from lossd.engine.dispatch.array_outputs import cut_for
 from lossd.engine.dispatch.report_outputs import report_cut
+from lossd.requests.loss_checks import (
+    check_dense_ids,
+    check_names,
+    check_reported,
+    check_rows,
+    check_streamed,
+    row_name,
+)
 from lossd.requests.report_checks import SECTION_OF, check_report_tensors
-from lossd.requests.shapes import ROWS, Shape, shape_mismatch, shown_shape
+from lossd.requests.shapes import Shape, shape_mismatch, shown_shape
 from lossd.types import (
     FLOATS,
     GROUP_PREFIX,
     INTEGERS,
     ITEMSIZE,
     MAX_DIMENSIONS,
+    ROWS,
     TENSOR_DTYPES,
     Body,
     ErrorCode,
@@ -93,10 +105,10 @@ def assemble(
         free: The offset in the memory from which the body does not need it.
         memory: The memory that holds the body.
         sent_params: The parameters of the body and the query.
-        slice_elements: The most elements of a slice.
+        slice_elements: The most numbers of the inputs in a slice, unless a row has more.
 
     Returns:
-        The request, and how it is cut into slices.
+        The request, and how its losses are cut into slices.
 
     Raises:
         RequestError: A tensor or parameter is missing, unknown, not allowed, or does not fit the others.
@@ -108,17 +120,15 @@ def assemble(
         # All numbers in JSON but ids are float64, also the 0 and 1 of a mask.
         tensors[name] = placed.write(name, array.astype(np.bool_) if name == "mask" else array)
     shape = _check(loss, tensors, params)
-    own, options = own_params(loss, params), _options(params, tensors)
-    for name, numbers in _take_lists(params, shape).items():
+    own, options = own_params(loss, params), _options(loss, params, tensors)
+    for name, numbers in _take_lists(loss, params, shape).items():
         tensors[name] = placed.write(name, np.array(numbers, dtype=np.float64))
-    axes = reduced_axes(params, shape)
+    losses = losses_shape(loss, params, shape)
+    axes = reduced_axes(params, losses, "losses" if loss.row else "inputs")
     cut = cut_request(loss, params, tensors, shape, axes, slice_elements)
-    axis = class_axis(params, shape)
-    notes = (*body.notes, *_shape_notes(tensors, shape, axis))
-    if params["targets_format"] == "index" and "class_axis" not in sent_params:
-        notes += _class_axis_notes(shape, axis)
-    notes += _one_class_notes(params, shape, axis)
-    return LossRequest(loss.name, tensors, params, own, options, notes), cut
+    notes = (*body.notes, *_notes(loss, tensors, params, sent_params, shape))
+    size = row_size(loss, params, shape)
+    return LossRequest(loss.name, tensors, params, own, options, notes, shape, size), cut
 
 
 def cut_request(
@@ -129,21 +139,24 @@ def cut_request(
     axes: tuple[int, ...],
     slice_elements: int,
 ) -> Cut:
-    """Return how a request is cut into slices.
+    """Return how a request's losses are cut into slices. No row that has one loss is cut.
 
     Args:
         loss: The loss.
         params: Its checked parameters.
         tensors: Its checked tensors.
         shape: The inputs' shape.
-        axes: The axes reduced.
-        slice_elements: The most elements of a slice; a report's may have more.
+        axes: The axes reduced, of the losses' shape.
+        slice_elements: The most numbers of the inputs in a slice, unless a row has more; a report's may have
+            more.
     """
-    report = report_of(loss.name, params, shape, tensors) if "report" in params else None
+    losses, size = losses_shape(loss, params, shape), row_size(loss, params, shape)
+    report = report_of(loss.name, params, losses, tensors) if "report" in params else None
     if report is not None:
-        return report_cut(report, shape, axes, slice_elements)
-    one_number = len(axes) == len(shape)
-    return cut_of(shape, axes, slice_elements) if one_number else cut_for(shape, axes, slice_elements)
+        return report_cut(report, losses, axes, slice_elements, size)
+    elements = max(1, slice_elements // max(1, size))
+    one_number = len(axes) == len(losses)
+    return cut_of(losses, axes, elements) if one_number else cut_for(losses, axes, elements)
 
 
 def assemble_rows(
@@ -164,30 +177,36 @@ def assemble_rows(
         RequestError: As `assemble`.
     """
     params = _check_parameters(loss, sent_params)
-    rows = _row_tensors(columns, by_index=params["targets_format"] == "index")
+    check_streamed(loss, params)
+    rows = _row_tensors(loss, columns, params["targets_format"])
     tensors = {name: replace(row, shape=(ROWS, *row.shape)) for name, row in rows.items()}
     shape = _check(loss, tensors, params)
-    own, options = own_params(loss, params), _options(params, rows)
-    lists = _take_lists(params, shape)
-    notes = _one_class_notes(params, shape, class_axis(params, shape))
-    return LossRequest(loss.name, rows, params, own, options, notes), shape[1:], lists
+    own, options = own_params(loss, params), _options(loss, params, rows)
+    lists = _take_lists(loss, params, shape)
+    notes = _one_class_notes(loss, params, shape)
+    size = row_size(loss, params, shape)
+    return LossRequest(loss.name, rows, params, own, options, notes, shape, size), shape[1:], lists
 
 
-def _row_tensors(columns: Sequence[Column], *, by_index: bool) -> dict[str, Tensor]:
-    """Return a tensor of one row for each column; beside lists, a plain number is a list of one."""
+def _row_tensors(loss: Loss, columns: Sequence[Column], targets_format: object) -> dict[str, Tensor]:
+    """Return a tensor of one row for each column; beside lists, a plain number is a list of one.
+
+    Unless it is one for each row of the inputs: an id, or the weight of a row that has one loss.
+    """
     wide = any(column.width is not None for column in columns)
+    by_row = {"groups", "ids"}
+    if targets_format != "dense":
+        by_row.add("targets")
+    if loss.row:
+        by_row |= {"weight", "mask"}
     rows = {}
     for column in columns:
         shape: Shape = () if column.width is None else (column.width,)
-        if wide and not shape and not _is_by_row(column.name, by_index=by_index):
+        name = column.name
+        if wide and not shape and not (name in by_row or name.startswith(GROUP_PREFIX)):
             shape = (1,)
-        rows[column.name] = Tensor(column.dtype, shape, 0, big_endian=column.big_endian)
+        rows[name] = Tensor(column.dtype, shape, 0, big_endian=column.big_endian)
     return rows
-
-
-def _is_by_row(name: str, *, by_index: bool) -> bool:
-    """Return whether a tensor has one number for each row of the inputs, also where those have more."""
-    return name in ("groups", "ids") or name.startswith(GROUP_PREFIX) or (by_index and name == "targets")
 
 
 class _TensorMemory:
@@ -230,38 +249,41 @@ def _check_parameters(loss: Loss, sent: Mapping[str, object]) -> dict[str, objec
     check_targets(params)
     if not REPORT_BY_NAME.keys().isdisjoint(params):
         check_report(loss, params)
+        check_reported(loss, params)
     return params
 
 
-def _check(loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object]) -> Shape:
+def _check(loss: Loss, tensors: Mapping[str, Tensor], params: dict[str, object]) -> Shape:
     """Check the tensors' names, dtypes and shapes; return the inputs' shape.
 
     Args:
         loss: The loss.
         tensors: The tensors by name; those of a stream begin with `ROWS`.
-        params: Checked parameters.
+        params: Checked parameters. A targets_format that follows from the shapes is filled in.
     """
-    inputs = _check_names(tensors)
-    by_index = params["targets_format"] == "index"
-    _check_dtypes(tensors, by_index=by_index)
+    inputs = check_names(loss, tensors)
     for name, tensor in tensors.items():
         if len(tensor.shape) > MAX_DIMENSIONS:
             detail = f"{name} has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are allowed"
             raise RequestError(ErrorCode.BAD_SHAPE, detail, [(f"/{name}", detail)])
-    shape = tensors[inputs].shape
-    if not shape:
-        detail = f"{inputs} has no dimensions; send an array of 1 to 8, such as [x] for one number"
-        raise RequestError(ErrorCode.BAD_SHAPE, detail, [(f"/{inputs}", detail)])
+    shape, targets = tensors[inputs].shape, tensors["targets"]
+    check_rows(loss, params, inputs, shape)
+    if params["targets_format"] is None:
+        params["targets_format"] = "index" if len(targets.shape) == len(shape) - 1 else "dense"
+    by_index = params["targets_format"] == "index"
+    _check_dtypes(tensors, by_index=by_index)
     axis = class_axis(params, shape)
-    _check_targets(tensors["targets"].shape, inputs, shape, axis if by_index else None)
-    _check_exact(tensors["targets"].dtype, params, shape[axis])
+    _check_targets(loss, targets.shape, inputs, shape, axis if by_index else None)
+    _check_exact(targets.dtype, params, shape[axis])
+    check_dense_ids(loss, params)
+    losses = losses_shape(loss, params, shape)
     for name in ("weight", "mask", "pos_weight"):
         if name in tensors:
             tensor_shape = tensors[name].shape
             if name == "pos_weight" and len(tensor_shape) < 2:
                 _check_classes(name, tensor_shape, shape, axis)
             else:
-                _check_broadcast(name, tensor_shape, shape)
+                _check_broadcast(loss, params, name, tensor_shape, losses)
     if params["pos_weight"] is not None and "pos_weight" in tensors:
         detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/pos_weight", "given twice")])
@@ -270,11 +292,11 @@ def _check(loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, objec
     return shape
 
 
-def _take_lists(params: dict[str, object], shape: Shape) -> dict[str, tuple[float, ...]]:
+def _take_lists(loss: Loss, params: dict[str, object], shape: Shape) -> dict[str, tuple[float, ...]]:
     """Check the lists of numbers among the parameters, and take them out: they become tensors."""
     axis = class_axis(params, shape)
     lists: dict[str, tuple[float, ...]] = {}
-    for name in ("pos_weight", "alpha"):
+    for name in LISTS:
         numbers = params.get(name)
         if not isinstance(numbers, tuple):
             continue
@@ -286,39 +308,56 @@ def _take_lists(params: dict[str, object], shape: Shape) -> dict[str, tuple[floa
             raise RequestError(
                 ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", "along the rows of a stream")]
             )
-        _check_classes(name, (len(numbers),), shape, axis)
+        _check_classes(name, (len(numbers),), shape, axis, one_for_all=not loss.row)
         lists[name] = numbers
         params[name] = None
     return lists
 
 
-def _options(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, object]:
+def _options(loss: Loss, params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, object]:
     """Return the options that the answer repeats; for a pos_weight tensor, its dtype and shape."""
-    options = options_of(params)
+    options = options_of(loss, params)
     weights = tensors.get("pos_weight")
     if weights is not None:
         options["pos_weight"] = {"dtype": weights.dtype, "shape": list(weights.shape)}
     return options
 
 
-def _shape_notes(tensors: Mapping[str, Tensor], shape: Shape, axis: int) -> list[str]:
+def _notes(
+    loss: Loss,
+    tensors: Mapping[str, Tensor],
+    params: Mapping[str, object],
+    sent: Mapping[str, object],
+    shape: Shape,
+) -> tuple[str, ...]:
+    """Return the notes on a whole body's shapes that could mean two things."""
+    axis = class_axis(params, shape)
+    notes = _shape_notes(loss, tensors, params, shape, axis)
+    if params["targets_format"] == "index" and "class_axis" not in sent:
+        notes += _class_axis_notes(shape, axis)
+    return (*notes, *_one_class_notes(loss, params, shape))
+
+
+def _shape_notes(
+    loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object], shape: Shape, axis: int
+) -> list[str]:
     """Return notes on tensors whose shapes could mean two things."""
-    notes = []
+    notes, of, losses = [], "losses" if loss.row else "inputs", losses_shape(loss, params, shape)
     for name, other in (("weight", 0), ("mask", 0), ("pos_weight", axis)):
         tensor_shape = tensors[name].shape if name in tensors else ()
         if name == "pos_weight" and len(tensor_shape) < 2:
             continue  # class_axis says where it lies
-        wide = [len(shape) - len(tensor_shape) + place for place, n in enumerate(tensor_shape) if n != 1]
-        if len(wide) == 1 and wide != [other] and shape[wide[0]] == shape[other]:
-            as_other = [n if place == other else 1 for place, n in enumerate(shape)]
+        wide = [len(losses) - len(tensor_shape) + place for place, n in enumerate(tensor_shape) if n != 1]
+        if len(wide) == 1 and wide != [other] and losses[wide[0]] == losses[other]:
+            as_other = [n if place == other else 1 for place, n in enumerate(losses)]
             notes.append(
-                f"{name} of shape {list(tensor_shape)} goes along axis {wide[0]} of the inputs, "
-                f"{list(shape)}, by numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
+                f"{name} of shape {list(tensor_shape)} goes along axis {wide[0]} of the {of}, "
+                f"{list(losses)}, by numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
     return notes
 
 
-def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
+def _class_axis_notes(shape: Shape, axis: int) -> list[str]:
     """Return a note on class ids that could open out along another axis, for requests that name none.
 
     Args:
@@ -327,16 +366,22 @@ def _class_axis_notes(shape: Shape, axis: int) -> tuple[str, ...]:
     """
     others = [other for other in range(1, axis) if len(set(shape[other:])) == 1]
     if not others or shape[axis] < 2:
-        return ()
-    return (
+        return []
+    return [
         f"class ids were taken along axis {axis} of the inputs, {list(shape)}; if the classes lie along axis "
         f"{others[0]}, class_axis={others[0]} says so",
-    )
+    ]
 
 
-def _one_class_notes(params: Mapping[str, object], shape: Shape, axis: int) -> tuple[str, ...]:
-    """Return a note on ids of one class without a background: they may be labels that are all 0."""
-    if params["targets_format"] != "index" or params["background_index"] is not None or shape[axis] != 1:
+def _one_class_notes(loss: Loss, params: Mapping[str, object], shape: Shape) -> tuple[str, ...]:
+    """Return a note on one class: its ids may be labels that are all 0, and softmax is certain of it."""
+    classes = shape[class_axis(params, shape)]
+    if loss.row == "classes" and classes == 1:
+        return (
+            "there is one class, which softmax is always certain of; losses with one logit for each label, "
+            "such as bce, are for 0/1 labels",
+        )
+    if params["targets_format"] != "index" or params["background_index"] is not None or classes != 1:
         return ()
     return (
         "there is one class, whose id is 0, so every target that counts is positive; if these are 0/1 "
@@ -368,24 +413,6 @@ def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None
         )
 
 
-def _check_names(tensors: Mapping[str, Tensor]) -> str:
-    """Check that every tensor is known and none is missing; return ``logits`` or ``probabilities``."""
-    for name in tensors:
-        if name not in TENSOR_DTYPES and not name.startswith(GROUP_PREFIX):
-            detail = f"there is no tensor {name!r}; there are {', '.join(TENSOR_DTYPES)}"
-            raise RequestError(ErrorCode.UNKNOWN_TENSOR, detail, [(f"/{name}", "unknown tensor")])
-    inputs = [name for name in ("logits", "probabilities") if name in tensors]
-    if len(inputs) == 2:
-        detail = "both logits and probabilities are given; send the one that is meant"
-        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/probabilities", "given beside logits")])
-    for name, there in (("logits", bool(inputs)), ("targets", "targets" in tensors)):
-        if not there:
-            also = " (or probabilities)" if name == "logits" else ""
-            detail = f"send {name}{also}; got {', '.join(tensors) or 'none'}"
-            raise RequestError(ErrorCode.MISSING_TENSOR, detail, [(f"/{name}", "missing")])
-    return inputs[0]
-
-
 def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
     for name, tensor in tensors.items():
         if name == "targets" and by_index:
@@ -400,38 +427,62 @@ def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
             )
 
 
-def _check_targets(targets: Shape, inputs: str, shape: Shape, index_axis: int | None) -> None:
-    expected = shape if index_axis is None else shape[:index_axis] + shape[index_axis + 1 :]
+def _check_targets(loss: Loss, targets: Shape, inputs: str, shape: Shape, index_axis: int | None) -> None:
+    expected = shape if index_axis is None else _without(shape, index_axis)
     if targets == expected:
         return
+    others = [
+        axis for axis in range(1, len(shape)) if axis != index_axis and _without(shape, axis) == targets
+    ]
     if index_axis is None:
         remedy = "they must be equal"
+        if loss.row == "classes":
+            remedy = "send class ids in the inputs' shape less class_axis, or a probability of every class"
     elif ROWS in shape:
         remedy = "send a plain column of ids beside a list column of inputs, with class_axis=1"
     else:
         remedy = f"class ids must be {shown_shape(expected)}"
+        if others:
+            remedy += f"; if the classes lie along axis {others[0]}, class_axis={others[0]} says so"
     detail = f"targets has shape {shown_shape(targets)}, {inputs} {shown_shape(shape)}; {remedy}"
     raise shape_mismatch("targets", targets, detail)
 
 
-def _check_broadcast(name: str, tensor_shape: Shape, shape: Shape) -> None:
-    aligned = shape[len(shape) - len(tensor_shape) :]
-    if len(tensor_shape) > len(shape) or any(
-        n not in (1, m) for n, m in zip(tensor_shape, aligned, strict=True)
+def _without(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _check_broadcast(
+    loss: Loss, params: Mapping[str, object], name: str, tensor_shape: Shape, losses: Shape
+) -> None:
+    """Check that a tensor broadcasts to the losses' shape."""
+    aligned = losses[len(losses) - len(tensor_shape) :]
+    if len(tensor_shape) <= len(losses) and all(
+        n in (1, m) for n, m in zip(tensor_shape, aligned, strict=True)
     ):
-        detail = (
-            f"{name} has shape {shown_shape(tensor_shape)}, which does not broadcast to the inputs' "
-            f"{shown_shape(shape)}; reshape it by numpy's rules"
-        )
-        raise shape_mismatch(name, tensor_shape, detail)
-
-
-def _check_classes(name: str, tensor_shape: Shape, shape: Shape, axis: int) -> None:
-    classes = shape[axis]
-    if tensor_shape in ((classes,), (), (1,)):
         return
+    of, remedy = "inputs'", "reshape it by numpy's rules"
+    if loss.row:
+        of, remedy = "losses'", f"send one for each {row_name(loss, params)}, which has one loss"
+        if name == "weight" and any(parameter.name == "class_weight" for parameter in loss.parameters):
+            remedy += "; class_weight weighs the classes"
     detail = (
-        f"{name} has shape {shown_shape(tensor_shape)}; send a number, or one for each of the {classes} "
+        f"{name} has shape {shown_shape(tensor_shape)}, which does not broadcast to the {of} "
+        f"{shown_shape(losses)}; {remedy}"
+    )
+    raise shape_mismatch(name, tensor_shape, detail)
+
+
+def _check_classes(
+    name: str, tensor_shape: Shape, shape: Shape, axis: int, *, one_for_all: bool = True
+) -> None:
+    """Check that there is a number for each class, or one for all of them if that is allowed."""
+    classes = shape[axis]
+    if tensor_shape == (classes,) or (one_for_all and tensor_shape in ((), (1,))):
+        return
+    wanted = "a number, or one" if one_for_all else "one"
+    detail = (
+        f"{name} has shape {shown_shape(tensor_shape)}; send {wanted} for each of the {classes} "
         f"classes along axis {axis} (class_axis names another)"
     )
     raise shape_mismatch(name, tensor_shape, detail)

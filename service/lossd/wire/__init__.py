@@ -25,6 +25,7 @@ from lossd.wire.inference.data import nearest
 from lossd.wire.inference.models import (
     Duration,
     ModelFigures,
+    ModelInput,
     model_config,
     model_metadata,
     model_stats,
@@ -65,6 +66,7 @@ __all__ = [
     "InferenceReader",
     "JsonAnswers",
     "ModelFigures",
+    "ModelInput",
     "Reader",
     "RequestedOutput",
     "StreamFormat",

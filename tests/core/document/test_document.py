@@ -29,7 +29,7 @@ SMALL = [seed for seed in range(150) if drawn(seed).inputs.size <= MOST_ELEMENTS
 
 def request_of(case: Case, job: ReportJob) -> LossRequest:
     checked = check_params(LOSSES[case.loss], case.params) | case.report
-    own, options = own_params(LOSSES[case.loss], checked), options_of(checked)
+    own, options = own_params(LOSSES[case.loss], checked), options_of(LOSSES[case.loss], checked)
     if "alpha" in case.tensors:
         own["alpha"] = case.tensors["alpha"].tolist()
     if "pos_weight" in case.tensors:

@@ -25,6 +25,7 @@ from lossd.core import native
 from lossd.core.catalog import VARIANTS
 from lossd.core.losses.elements import Formula, elements
 from lossd.core.losses.exp_log import square_root
+from lossd.core.native.library import MOST_OWN
 from scripts.build_native import FLAGS
 
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ CASES = int(os.environ.get("LOSSD_ELEMENTS_CASES", "100"))
 SEED = int(os.environ.get("LOSSD_ELEMENTS_SEED", "0"))
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 HARNESS = """
-#include "elements.h"
+#include "losses.h"
 void run(const formula *how, int n, const double *x, const double *y, const double *k, const double *a,
          double *value) { lossd_elements(how, n, x, y, k, a, value); }
 """
@@ -54,6 +55,7 @@ class _Formula(ctypes.Structure):
         ("gamma", ctypes.c_double),
         ("alpha", ctypes.c_double),
         ("smoothing", ctypes.c_double),
+        ("own", ctypes.c_double * MOST_OWN),
     ]
 
 

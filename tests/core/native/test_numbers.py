@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from lossd.core import operand
-from lossd.core.catalog import LOSSES, VARIANTS
+from lossd.core.catalog import LOSSES, VARIANTS, Loss
 from lossd.core.native import kernel, library, reports
 from lossd.core.report.layout import Inputs, Layout
 from lossd.core.report.partial import ENTRY
@@ -31,8 +32,15 @@ def test_dtypes_have_the_numbers_of_the_c_code() -> None:
     assert numbers("load.h", "FLOAT16") == kernel._DTYPES
 
 
-def test_losses_and_variants_have_the_numbers_of_the_c_code() -> None:
-    assert numbers("elements.h", "LOSSD_BCE") == {**kernel._LOSSES, "other": kernel._OTHER}
+def test_the_c_code_has_every_native_loss_and_no_other() -> None:
+    found = library.loss_numbers()
+    assert set(found) == {loss.name for loss in LOSSES.values() if loss.is_native}
+    rows = {loss.name for loss in LOSSES.values() if loss.row}
+    assert [name in rows for name in found] == sorted(name in rows for name in found)  # those of rows last
+    assert library.other_loss() == len(found)
+
+
+def test_variants_have_the_numbers_of_the_c_code() -> None:
     assert numbers("elements.h", "LOSSD_SIGMOID") == kernel._VARIANTS
 
 
@@ -44,7 +52,8 @@ def test_divisors_have_the_numbers_of_the_c_code() -> None:
 
 
 def test_every_table_is_complete() -> None:
-    assert set(kernel._LOSSES) == {loss.name for loss in LOSSES.values() if loss.is_native}
+    assert all(len(loss.parameters) <= library.MOST_OWN for loss in LOSSES.values())
+    assert set(kernel._TARGETS) == set(get_args(get_type_hints(Loss)["targets"]))
     assert set(kernel._VARIANTS) == set(VARIANTS)
     assert set(kernel._DTYPES) == set(ITEMSIZE) == set(operand._NUMPY)
 

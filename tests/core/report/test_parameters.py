@@ -63,7 +63,7 @@ def test_a_request_has_them_only_if_they_are_given() -> None:
         assert not names & check_params(loss, dict.fromkeys(names)).keys()  # null is as if left out
         params = check_params(loss, {"report": "all", "top": 5})
         assert names & params.keys() == {"report", "top"}
-        assert not names & (own_params(loss, params).keys() | options_of(params).keys())
+        assert not names & (own_params(loss, params).keys() | options_of(loss, params).keys())
 
 
 @pytest.mark.parametrize(

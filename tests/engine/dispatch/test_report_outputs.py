@@ -78,7 +78,7 @@ class Sent:
         loss, shape = LOSSES[asked.loss], asked.inputs.shape
         params = check_params(loss, given | options)
         placed, body = lay(tensors, frozenset())
-        request = LossRequest(loss.name, placed, params, own_params(loss, params), options_of(params))
+        request = LossRequest(loss.name, placed, params, own_params(loss, params), options_of(loss, params))
         return cls(request, body, shape, reduced_axes(params, shape))
 
     def cut(self, elements: int) -> Cut:

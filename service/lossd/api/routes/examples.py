@@ -45,8 +45,11 @@ from lossd.wire import STREAMS, Format, merge_params, write_json
 
 Document = dict[str, Any]
 
-LOGITS: Final = [[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]]
-TARGETS: Final = [[1, 0, 0.5], [0, 1, 1]]
+_NUMBERS: Final = [[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]]
+_LABELS: Final = [[1, 0, 0.5], [0, 1, 1]]
+_IDS: Final = [0, 1]
+_BOXES: Final = [[10.0, 10.0, 50.0, 50.0], [20.0, 30.0, 60.0, 90.0]]
+_TRUE_BOXES: Final = [[12.0, 8.0, 50.0, 54.0], [20.0, 30.0, 64.0, 80.0]]
 REQUEST_ID: Final = "5f0c2f5e3b7d4d0f9f3f9be1a6a4c1d2"
 
 _ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -55,15 +58,31 @@ _ARRAY_BYTES: Final = 1 << 16
 """Memory for the arrays of an example."""
 
 
+def tensors_example(loss: Loss) -> dict[str, Any]:
+    """Return the inputs and targets of a request of two rows."""
+    if loss.targets == "box":
+        return {loss.inputs[0]: _BOXES, "targets": _TRUE_BOXES}
+    return {loss.inputs[0]: _NUMBERS, "targets": _IDS if loss.row == "classes" else _LABELS}
+
+
 def request_example(loss: Loss) -> Document:
     """Return a JSON request, with the loss's own parameters at their defaults."""
     own = {parameter.name: parameter.default for parameter in loss.parameters}
-    return {"logits": LOGITS, "targets": TARGETS, **own}
+    return {**tensors_example(loss), **own}
+
+
+def weighted_example(loss: Loss) -> Document:
+    """Return a JSON request with a weight for each row, and one for each class if the loss has such."""
+    names = {parameter.name for parameter in loss.all_parameters}
+    by_class: Document = {name: [1.0, 2.0, 0.5] for name in ("pos_weight", "class_weight") if name in names}
+    weight = [1.0, 0.5] if loss.row else [[1.0], [0.5]]
+    return {**tensors_example(loss), "weight": weight, **by_class}
 
 
 def report_example(loss: Loss) -> Document:
     """Return a JSON request with a report: the losses by class and group, and the two worst rows."""
-    return {**request_example(loss), "groups": [3, 7], "report": "classes,groups,top", "top": 2}
+    sections = [section for section in ("classes", "groups", "top") if section not in loss.without]
+    return {**request_example(loss), "groups": [3, 7], "report": ",".join(sections), "top": 2}
 
 
 def answer_example(loss: Loss, document: Document) -> Document | None:

@@ -32,14 +32,16 @@ from lossd.api.scoring.negotiation import Coding, choose_coding
 from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.whole_body import Answer, WholeBody
 from lossd.api.services import Service
-from lossd.core.catalog import LOSSES, SHARED, Loss
+from lossd.core.catalog import LOSSES, Loss
 from lossd.core.parameters import check_params
 from lossd.core.report.parameters import REPORT_BY_NAME
+from lossd.requests.loss_checks import BOX
 from lossd.teams import conceal_keys
 from lossd.types import ErrorCode, RequestError
 from lossd.wire import (
     MODEL_VERSION,
     InferenceReader,
+    ModelInput,
     inference_arena_bytes,
     join_pieces,
     make_decoder,
@@ -268,16 +270,31 @@ async def _list_models(request: Request, service: Service) -> list[RepositoryMod
     return [RepositoryModel(name=name, version=MODEL_VERSION, state=state, reason=reason) for name in LOSSES]
 
 
+def _model_inputs(loss: Loss) -> list[ModelInput]:
+    """Return a model's inputs with their usual datatypes and shapes."""
+    each = (-1,) if loss.row else (-1, -1)  # with a number for each loss
+    inputs = (-1, BOX) if loss.row == "box" else (-1, -1)
+    shapes = {"weight": each, "mask": each, "pos_weight": (-1,), "groups": (-1,), "ids": (-1,)}
+    datatypes = {"mask": "BOOL", "groups": "INT64", "ids": "INT64"}
+    if loss.row == "classes":
+        shapes["targets"], datatypes["targets"] = (-1,), "INT64"
+    needed = {"targets"} if len(loss.inputs) > 1 else {*loss.inputs, "targets"}
+    return [
+        ModelInput(name, datatypes.get(name, "FP32"), shapes.get(name, inputs), optional=name not in needed)
+        for name in loss.tensors
+    ]
+
+
 def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> None:
     """Add the routes that describe one model."""
-    defaults = {parameter.name: parameter.default for parameter in (*SHARED, *loss.parameters)}
+    defaults = {parameter.name: parameter.default for parameter in loss.all_parameters}
     defaults |= dict.fromkeys(REPORT_BY_NAME)  # there is none by default
 
-    model = model_id(path)
+    model, inputs = model_id(path), _model_inputs(loss)
 
     @router.get(path, operation_id=f"metadata_{model}", summary="Model metadata")
     async def metadata() -> Document:
-        return model_metadata(loss.name)
+        return model_metadata(loss.name, inputs)
 
     @router.get(
         f"{path}/ready",
@@ -291,7 +308,7 @@ def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> No
 
     @router.get(f"{path}/config", operation_id=f"config_{model}", summary="Model configuration")
     async def config() -> Document:
-        return model_config(loss.name, defaults)
+        return model_config(loss.name, inputs, defaults)
 
     @router.get(f"{path}/stats", operation_id=f"statistics_{model}", summary="Model statistics")
     async def stats() -> Document:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -14,30 +15,30 @@ from pydantic.json_schema import models_json_schema
 from lossd.api.auth import SECURITY
 from lossd.api.problems import KINDS, MEDIA_TYPE
 from lossd.api.routes.examples import (
-    LOGITS,
-    TARGETS,
     answer_example,
     problem_example,
     report_example,
     request_example,
+    tensors_example,
 )
 from lossd.api.routes.inference import TAG, model_id, model_paths
 from lossd.api.routes.plain_schemas import plain_schema, query_schema
 from lossd.api.routes.request_bodies import description, request_bodies, request_schemas
 from lossd.api.routes.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
-from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
+from lossd.core.catalog import LOSSES, Loss, Parameter
 from lossd.core.report.parameters import REPORT
-from lossd.types import TENSOR_DTYPES, ErrorCode
+from lossd.types import ErrorCode
 from lossd.wire import report_schema
 
 Document = dict[str, Any]
 
 _DESCRIPTION: Final = """\
-Binary cross entropy with logits and focal loss as YOLOv5 defines it: computed in float64 from the \
-numbers as they are received, the same bits under any load.
+The losses of classifiers, detectors and segmentation, from binary cross entropy with logits and focal loss \
+as YOLOv5 defines it to overlaps of boxes: computed in float64 from the numbers as they are received, the \
+same bits under any load.
 
 Send `logits` and `targets` as JSON, as .npy files one after the other, as an .npz, as multipart parts or as \
-an Arrow stream, which may have any length:
+an Arrow stream, which may have any length; of boxes, `boxes` and `targets`:
 
     curl -F logits=@x.npy -F targets=@y.npy 'localhost:8000/focal?gamma=2'
 
@@ -133,14 +134,14 @@ _TERMS: Final[Document] = {
 
 
 def _operation(loss: Loss) -> Document:
-    parameters = (*SHARED, *loss.parameters, *REPORT)
+    parameters = (*loss.all_parameters, *REPORT)
     return {
         "operationId": loss.name,
         "tags": ["losses"],
         "summary": loss.title,
         "description": loss.summary,
         "security": SECURITY,
-        "parameters": [*_query(parameters), _TENSOR_NAMES, *_HEADERS],
+        "parameters": [*_query(parameters), _tensor_names(loss), *_HEADERS],
         "requestBody": {"required": True, "content": request_bodies(loss)},
         "responses": {"200": _answer(loss), **_problems()},
     }
@@ -150,10 +151,14 @@ def _inference(loss: Loss, path: str) -> Document:
     binary = {"schema": {"type": "string", "format": "binary"}}
     example = {
         "inputs": [
-            {"name": name, "shape": [2, 3], "datatype": "FP32", "data": data}
-            for name, data in (("logits", LOGITS), ("targets", TARGETS))
+            {"name": name, "shape": list(np.shape(data)), "datatype": _datatype(data), "data": data}
+            for name, data in tensors_example(loss).items()
         ],
-        "parameters": {parameter.name: parameter.default for parameter in loss.parameters},
+        "parameters": {
+            parameter.name: parameter.default
+            for parameter in loss.parameters
+            if parameter.default is not None
+        },
     }
     with_report = {**example, "parameters": {"report": "totals,top"}}
     length = {
@@ -173,7 +178,7 @@ def _inference(loss: Loss, path: str) -> Document:
         f"that merge with others, the parameters those of `/{loss.name}`. With the parameter `report` its "
         "document is an output, too. Inputs and outputs are in the JSON object, or follow it as binary data.",
         "security": SECURITY,
-        "parameters": [*_query((*SHARED, *loss.parameters, *REPORT)), length, *_HEADERS],
+        "parameters": [*_query((*loss.all_parameters, *REPORT)), length, *_HEADERS],
         "requestBody": {
             "required": True,
             "content": {
@@ -196,6 +201,11 @@ def _inference(loss: Loss, path: str) -> Document:
             **_inference_errors(),
         },
     }
+
+
+def _datatype(data: list[Any]) -> str:
+    """Return the usual datatype of an example's numbers: of ids, [N], or of others."""
+    return "INT64" if np.ndim(data) == 1 else "FP32"
 
 
 def _inference_errors() -> Document:
@@ -231,15 +241,18 @@ def _query(parameters: Iterable[Parameter]) -> list[Document]:
     ]
 
 
-_TENSOR: Final = f"(?:{'|'.join(TENSOR_DTYPES)})"
-_TENSOR_NAMES: Final[Document] = {
-    "name": "tensors",
-    "in": "query",
-    "required": False,
-    "description": "Only for application/x-npy: the tensors in the order of their files. Default: "
-    "logits,targets.",
-    "schema": {"type": "string", "pattern": f"^{_TENSOR}(?:,{_TENSOR})*$"},
-}
+def _tensor_names(loss: Loss) -> Document:
+    """Return the query's parameter that names the arrays of application/x-npy."""
+    tensor = f"(?:{'|'.join(loss.tensors)})"
+    return {
+        "name": "tensors",
+        "in": "query",
+        "required": False,
+        "description": "Only for application/x-npy: the tensors in the order of their files. Default: "
+        f"{loss.inputs[0]},targets.",
+        "schema": {"type": "string", "pattern": f"^{tensor}(?:,{tensor})*$"},
+    }
+
 
 _HEADERS: Final[list[Document]] = [
     {
@@ -268,20 +281,23 @@ _HEADERS: Final[list[Document]] = [
 
 def _answer(loss: Loss) -> Document:
     figures = {
-        "Lossd-Sum": "The sum of the weighted losses of all elements.",
-        "Lossd-Count": "The number of elements.",
+        "Lossd-Sum": "The sum of all weighted losses.",
+        "Lossd-Count": "The number of losses.",
         "Lossd-Weight-Sum": "The sum of the weights.",
         "Lossd-Positives": "The sum of the targets.",
         "Lossd-Sum-Terms": "Numbers, separated by commas, that add up to the sum exactly.",
         "Lossd-Weight-Sum-Terms": "Numbers that add up to the sum of the weights exactly.",
         "Lossd-Positives-Terms": "Numbers that add up to the sum of the targets exactly.",
         "Lossd-Params": "Reduction and parameters, as a JSON object; a long list as its length and SHA-256.",
-        "Lossd-Kernel": "The kernel that computed the elements.",
+        "Lossd-Kernel": "The kernel that computed the losses.",
         "Lossd-Version": "The server's version.",
         "Lossd-Notes": "Notes on the answer, as a JSON list of sentences; absent if there are none.",
     }
     answered = {
-        "mean": ("The mean over all elements", answer_example(loss, request_example(loss))),
+        "mean": (
+            f"The mean over all {'losses' if loss.row else 'elements'}",
+            answer_example(loss, request_example(loss)),
+        ),
         "report": ("With a report", answer_example(loss, report_example(loss))),
     }
     examples = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from lossd.api.routes.examples import LOGITS, TARGETS, report_example, request_example
+from lossd.api.routes.examples import report_example, request_example, tensors_example, weighted_example
 from lossd.api.routes.plain_schemas import plain_schema
-from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
+from lossd.core.catalog import LOSSES, Loss, Parameter
 from lossd.core.report.parameters import REPORT
 
 Document = dict[str, Any]
@@ -16,6 +16,7 @@ _SCHEMAS: Final = "#/components/schemas"
 _TENSORS: Final = {
     "logits": "The logits, 1 to 8 dimensions; infinities are allowed.",
     "probabilities": "Probabilities in [0, 1], instead of logits.",
+    "boxes": "The boxes, [N, 4], as `format` says.",
     "targets": "The targets in [0, 1], in the shape of the inputs; or class ids, with targets_format=index.",
     "weight": "The elements' weights, finite and at least 0; broadcast to the inputs' shape.",
     "mask": "Which elements count: bools, or integers of 0 and 1; broadcast to the inputs' shape.",
@@ -23,16 +24,52 @@ _TENSORS: Final = {
     "[C, 1, 1], broadcasts to the inputs' shape.",
     "groups": "For a report: integer ids of groups, [N], or several, [N, G].",
     "ids": "For a report: an integer id for each row, [N].",
-    "baseline": "For a report: another model's logits or probabilities, as the first's.",
+    "baseline": "For a report: another model's numbers in place of the inputs, as the first's.",
 }
+_OF_ROWS: Final = {
+    "weight": "The losses' weights, finite and at least 0; broadcast to the losses' shape: one for each "
+    "{row}.",
+    "mask": "Which losses count: bools, or integers of 0 and 1; broadcast to the losses' shape: one for each "
+    "{row}.",
+}
+_ROWS: Final = {"classes": "row of classes", "sample": "sample (or what `per` says)", "box": "box"}
+
+
+def _meanings(loss: Loss) -> dict[str, str]:
+    """Return what each tensor of a loss means."""
+    meanings = {name: _TENSORS[name] for name in loss.tensors}
+    if loss.row:
+        meanings |= {name: text.format(row=_ROWS[loss.row]) for name, text in _OF_ROWS.items()}
+    if loss.row == "classes":
+        meanings["logits"] = "The logits, [N, C], or of more dimensions, with their classes along class_axis."
+        meanings["targets"] = (
+            "The class id of each row, in the inputs' shape less class_axis; or a probability of every "
+            "class, in the inputs' shape."
+        )
+    elif loss.targets == "box":
+        meanings["targets"] = "The true box of each, as the boxes are written."
+    elif loss.targets == "number":
+        meanings["targets"] = (
+            "The targets, any finite numbers, in the shape of the inputs; or class ids, with "
+            "targets_format=index."
+        )
+    return meanings
 
 
 _NESTED: Final = {"type": "array"}
-_LOGITS_OR_PROBABILITIES: Final = {
-    "if": {"required": ["logits"]},
-    "then": {"not": {"required": ["probabilities"]}},
-    "else": {"required": ["probabilities"]},
-}
+
+
+def _inputs_rule(loss: Loss) -> Document:
+    """Return the rule that a request has the inputs, in one of the forms that the loss takes, and targets."""
+    if len(loss.inputs) == 1:
+        return {"required": [*loss.inputs, "targets"]}
+    first, second = loss.inputs
+    return {
+        "required": ["targets"],
+        "if": {"required": [first]},
+        "then": {"not": {"required": [second]}},
+        "else": {"required": [second]},
+    }
 
 
 def request_schemas() -> Document:
@@ -71,23 +108,25 @@ def request_name(loss: Loss) -> str:
 
 
 def _request(loss: Loss) -> Document:
-    kinds = dict.fromkeys(("targets", "mask"), "Labels")
-    kinds |= dict.fromkeys(("groups", "ids"), "WholeNumbers")
+    kinds = dict.fromkeys(("groups", "ids"), "WholeNumbers") | {"mask": "Labels"}
+    if loss.targets == "probability" and loss.row != "classes":
+        kinds["targets"] = "Labels"
     tensors = {
         name: {"description": meaning, "$ref": f"{_SCHEMAS}/{kinds.get(name, 'Numbers')}"}
-        for name, meaning in _TENSORS.items()
+        for name, meaning in _meanings(loss).items()
         if name != "pos_weight"
     }
-    parameters = (*SHARED, *loss.parameters, *REPORT)
+    parameters = (*loss.all_parameters, *REPORT)
+    rule = _inputs_rule(loss)
     return {
         "type": "object",
-        "required": ["targets"],
+        "required": rule.pop("required"),
         "properties": {
             **tensors,
             **{one.name: {"description": description(one), **plain_schema(one.schema)} for one in parameters},
         },
         "additionalProperties": False,
-        **_LOGITS_OR_PROBABILITIES,
+        **rule,
     }
 
 
@@ -108,7 +147,7 @@ def request_bodies(loss: Loss) -> Document:
             "What np.save writes, one file after the other",
             f"`cat x.npy y.npy | curl --data-binary @- -H 'Content-Type: application/x-npy' "
             f"localhost:8000/{loss.name}`",
-            "(the bytes of logits.npy, then those of targets.npy)",
+            f"(the bytes of {loss.inputs[0]}.npy, then those of targets.npy)",
         ),
         "application/vnd.apache.arrow.stream": _file(
             "stream",
@@ -129,14 +168,17 @@ def request_bodies(loss: Loss) -> Document:
 
 
 def _json(loss: Loss) -> Document:
-    pair = {"logits": LOGITS, "targets": TARGETS}
+    tensors, weighted = tensors_example(loss), weighted_example(loss)
+    by_class = [name for name in ("pos_weight", "class_weight") if name in weighted]
+    also = f", and one {by_class[0]} per class" if by_class else ""
+    each: tuple[str, str, Document] = ("per_sample", "One loss per sample", {"axis": 1})
+    if loss.row:
+        each = ("each", "Each loss", {"reduction": "none"})
+    name, summary, params = each
     examples = {
-        "mean": ("The mean over all elements", request_example(loss)),
-        "per_sample": ("One loss per sample", {**pair, "axis": 1}),
-        "weighted": (
-            "With weights, and one pos_weight per class",
-            {**pair, "weight": [[1.0], [0.5]], "pos_weight": [1.0, 2.0, 0.5]},
-        ),
+        "mean": (f"The mean over all {'losses' if loss.row else 'elements'}", request_example(loss)),
+        name: (summary, {**tensors, **params}),
+        "weighted": (f"With weights{also}", weighted),
         "report": ("With a report", report_example(loss)),
     }
     return {
@@ -158,8 +200,9 @@ def _file(name: str, summary: str, description: str, value: str) -> Document:
 def _form(loss: Loss) -> Document:
     files = {
         name: {"type": "string", "format": "binary", "description": f"A .npy file. {meaning}"}
-        for name, meaning in _TENSORS.items()
+        for name, meaning in _meanings(loss).items()
     }
+    inputs = loss.inputs[0]
     params = {
         "type": "string",
         "description": "Parameters, as a JSON object. Each may instead be a text part of its own, written as "
@@ -168,10 +211,14 @@ def _form(loss: Loss) -> Document:
     }
     example = {
         "summary": "Two .npy files",
-        "description": f"`curl -F logits=@x.npy -F targets=@y.npy localhost:8000/{loss.name}`",
-        "value": {"logits": "(x.npy)", "targets": "(y.npy)", "params": '{"reduction": "sum"}'},
+        "description": f"`curl -F {inputs}=@x.npy -F targets=@y.npy localhost:8000/{loss.name}`",
+        "value": {inputs: "(x.npy)", "targets": "(y.npy)", "params": '{"reduction": "sum"}'},
     }
     return {
-        "schema": {"type": "object", "required": ["targets"], "properties": {**files, "params": params}},
+        "schema": {
+            "type": "object",
+            "required": _inputs_rule(loss)["required"],
+            "properties": {**files, "params": params},
+        },
         "examples": {"files": example},
     }

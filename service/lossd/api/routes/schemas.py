@@ -33,8 +33,8 @@ class LossAnswer(_Document):
         "raised to 1.",
     )
     reduction: Literal["none", "sum", "mean"]
-    sum: Figure = Field(description="The sum of the weighted losses of all elements.")
-    count: int = Field(description="The number of elements.")
+    sum: Figure = Field(description="The sum of all weighted losses.")
+    count: int = Field(description="The number of losses that are not dropped.")
     weight_sum: Figure = Field(description="The sum of the weights; the count if there is no weight.")
     positives: Figure = Field(description="The sum of the targets.")
     shape: list[int] = Field(description="The inputs' shape.")
@@ -47,12 +47,12 @@ class LossAnswer(_Document):
     weight_sum_terms: list[Figure] = Field(description="The same for `weight_sum`.")
     positives_terms: list[Figure] = Field(description="The same for `positives`.")
     options: dict[str, object] = Field(
-        description="The parameters that every loss has, such as axis and normalizer; for a pos_weight "
+        description="The parameters that it shares with other losses, such as axis; for a pos_weight "
         "tensor its dtype and shape."
     )
     notes: list[str] = Field(description="Notes on the answer, a sentence each; mostly none.")
-    kernel: str = Field(description="The kernel that computed the elements.")
-    device: str = Field(description="The device that computed the elements.")
+    kernel: str = Field(description="The kernel that computed the losses.")
+    device: str = Field(description="The device that computed the losses.")
     report: dict[str, object] = Field(default={}, description="The report; absent if none was asked for.")
     request_id: str
     version: str = Field(description="The server's version.")
@@ -117,6 +117,7 @@ class InferenceInput(_Tensor):
     name: Literal[
         "logits",
         "probabilities",
+        "boxes",
         "targets",
         "weight",
         "pos_weight",
@@ -323,6 +324,7 @@ class LossInfo(_Document):
     name: str
     title: str
     summary: str
+    tensors: list[str] = Field(description="The tensors that a request for it may have.")
     parameters: list[ParameterInfo]
 
 

@@ -12,7 +12,7 @@ from lossd import __version__
 from lossd.api.auth import require_team
 from lossd.api.routes.schemas import Alive, Info, Limits, LossInfo, ParameterInfo, Readiness, WorkerInfo
 from lossd.api.services import Service
-from lossd.core.catalog import LOSSES, SHARED, Loss
+from lossd.core.catalog import LOSSES, Loss
 from lossd.core.native.kernel import slower_by
 from lossd.core.report.parameters import REPORT
 
@@ -114,6 +114,7 @@ def _describe_loss(loss: Loss) -> LossInfo:
         name=loss.name,
         title=loss.title,
         summary=loss.summary,
+        tensors=list(loss.tensors),
         parameters=[
             ParameterInfo(
                 name=parameter.name,
@@ -121,6 +122,6 @@ def _describe_loss(loss: Loss) -> LossInfo:
                 values=dict(parameter.schema),
                 summary=parameter.summary,
             )
-            for parameter in (*SHARED, *loss.parameters, *REPORT)
+            for parameter in (*loss.all_parameters, *REPORT)
         ],
     )

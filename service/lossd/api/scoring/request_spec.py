@@ -128,7 +128,7 @@ def _read_spec(name: str, fields: SpecFields) -> RequestSpec:
     make_decoder(fields.content_encoding)  # refuses an unknown coding
     answer = choose_answer(fields.accept)
     query_params = parse_query(fields.query)
-    names = _pop_tensor_names(query_params) if form.name == "npy" else ()
+    names = _pop_tensor_names(loss, query_params) if form.name == "npy" else ()
     params = check_params(loss, query_params)
     if "report" in params and answer.format != "json":
         raise no_report()
@@ -153,13 +153,15 @@ def no_report() -> RequestError:
     return RequestError(ErrorCode.NOT_ACCEPTABLE, detail)
 
 
-def _pop_tensor_names(query: dict[str, object]) -> tuple[str, ...]:
+def _pop_tensor_names(loss: Loss, query: dict[str, object]) -> tuple[str, ...]:
     """Remove ``tensors`` from the query's parameters, and return the names in it."""
-    names = query.pop("tensors", ["logits", "targets"])
+    usual = [loss.inputs[0], "targets"]
+    names = query.pop("tensors", usual)
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         detail = (
-            "tensors lists the tensors in the order of their arrays, such as tensors=logits,targets,weight"
+            "tensors lists the tensors in the order of their arrays, such as "
+            f"tensors={','.join([*usual, 'weight'])}"
         )
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/tensors", detail)])
     return tuple(names)

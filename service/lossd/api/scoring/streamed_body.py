@@ -13,7 +13,7 @@ from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.request_spec import LossSpec
 from lossd.api.scoring.whole_body import Answer, arena_for, await_answer, release_after
-from lossd.core.parameters import reduced_axes
+from lossd.core.parameters import losses_shape, reduced_axes
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import arrays, cut_for
 from lossd.engine.dispatch.job import Job
@@ -137,16 +137,18 @@ class StreamedBody:
         self._row_elements = math.prod(row_shape)
         self._columns = columns
         self._strings = {column.name: [] for column in columns if column.strings}
-        axes = reduced_axes(request.params, (0, *row_shape))
+        loss, params = self._spec.loss, request.params
+        row_losses = losses_shape(loss, params, (0, *row_shape))[1:]
+        axes = reduced_axes(params, (0, *row_losses), "losses" if loss.row else "inputs")
         most_rows = self._most_rows(columns)
-        slice_elements = pool.elements_for(self._spec.loss, report="report" in request.params)
+        slice_elements = pool.elements_for(loss, report="report" in params)
         planned_rows = most_rows
         if 0 not in axes:
-            planned_rows = min(most_rows, self._most_answered_rows(request, row_shape, axes, slice_elements))
+            planned_rows = min(most_rows, self._most_answered_rows(request, row_losses, axes))
         shape = (max(2, planned_rows), *row_shape)
         rows = dict(request.tensors)
         whole = {name: replace(row, shape=(shape[0], *row.shape)) for name, row in rows.items()}
-        widest = cut_request(self._spec.loss, request.params, whole, shape, axes, slice_elements)
+        widest = cut_request(loss, params, whole, shape, axes, slice_elements)
         others = {name: await self._write_list(numbers) for name, numbers in lists.items()}
         report = None
         if widest.whole_rows:
@@ -162,12 +164,14 @@ class StreamedBody:
         self._stream = RowStream(self._job, rows, others, widest, most_rows, self._reserve, named=named)
 
     def _most_answered_rows(
-        self, request: LossRequest, row_shape: tuple[int, ...], axes: tuple[int, ...], slice_elements: int
+        self, request: LossRequest, row_losses: tuple[int, ...], axes: tuple[int, ...]
     ) -> int:
         """Return the most rows that an answer which grows with them may have, by the output limit."""
-        self._outputs_per_row = math.prod(n for axis, n in enumerate(row_shape, 1) if axis not in axes)
+        self._outputs_per_row = math.prod(n for axis, n in enumerate(row_losses, 1) if axis not in axes)
         whole_rows = "report" in request.params
-        self._arrays = arrays(request, cut_for((2, *row_shape), axes, slice_elements, whole_rows=whole_rows))
+        elements = self._service.pool.elements_for(self._spec.loss, report=whole_rows)
+        most = max(1, elements // max(1, request.row_size))
+        self._arrays = arrays(request, cut_for((2, *row_losses), axes, most, whole_rows=whole_rows))
         row_bytes = max(1, self._outputs_per_row) * number_bytes(self._spec, self._arrays)
         return self._service.settings.max_output_bytes // row_bytes
 

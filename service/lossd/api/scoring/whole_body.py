@@ -16,8 +16,9 @@ from lossd.api.scoring.body import SizeLimit, decoded
 from lossd.api.scoring.exchange import Exchange
 from lossd.api.scoring.request_spec import LossSpec, no_report
 from lossd.api.services import SMALL_BYTES, Service
+from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
-from lossd.core.parameters import class_axis
+from lossd.core.parameters import class_axis, row_axes
 from lossd.engine.admission.arena import Arena, Region
 from lossd.engine.admission.concurrency import Permit
 from lossd.engine.dispatch.in_place import InPlace, prepare_request
@@ -236,7 +237,7 @@ class WholeBody:
         if started.job.ended:
             await started.job.result()
         cut = started.batch.cut
-        arrived = arrived_elements(started.last, started.request, cut, region.offset + self._received)
+        arrived = arrived_losses(started.last, started.request, cut, region.offset + self._received)
         _hand_out(started, cut.parts_within(arrived))
 
     def _assemble(self, body: Body, region: Region) -> tuple[LossRequest, Cut]:
@@ -251,7 +252,7 @@ class WholeBody:
             if not spec.has_report:
                 raise no_report()
             self._report = plan_for(request, cut, self._service.settings)
-        self._exchange.charge(cut.size)
+        self._exchange.charge(cut.size * request.row_size)
         return request, cut
 
     def _score_in_place(self, inplace: InPlace, request: LossRequest, cut: Cut, region: Region) -> Answer:
@@ -327,8 +328,8 @@ def _timings(exchange: Exchange, began: float, compute: float) -> Timings:
     return Timings(exchange.read_seconds, max(0.0, time.monotonic() - began - compute), compute)
 
 
-def arrived_elements(name: str, request: LossRequest, cut: Cut, end: int) -> int:
-    """Return the number of elements, in C order, whose inputs have all arrived.
+def arrived_losses(name: str, request: LossRequest, cut: Cut, end: int) -> int:
+    """Return the number of losses, in C order, whose inputs have all arrived.
 
     Args:
         name: The one tensor that may be incomplete.
@@ -336,17 +337,39 @@ def arrived_elements(name: str, request: LossRequest, cut: Cut, end: int) -> int
         cut: The request's cut.
         end: The offset in the arena at which the received bytes end.
     """
-    tensor = request.tensors[name]
+    tensor, shape = request.tensors[name], request.shape
     if tensor.offset + tensor.nbytes <= end:
         return cut.size
     if tensor.fortran and len(tensor.shape) > 1:
         return 0
     count = max(0, end - tensor.offset) // ITEMSIZE[tensor.dtype]
+    loss, params = LOSSES[request.loss], request.params
+    rows = row_axes(loss, params, shape)
+    if tensor.shape == shape:
+        whole = min(rows, default=len(shape))  # the axes before those of a row
+        return count // max(1, math.prod(shape[whole:])) * math.prod(cut.shape[whole:]) if whole else 0
+    if name == "targets" and params["targets_format"] == "index":
+        return _arrived_by_id(count, shape, class_axis(params, shape), rows)
     if tensor.shape == cut.shape:
         return count
     if name in ("groups", "ids"):
         return count // math.prod(tensor.shape[1:]) * cut.row_size
-    by_index = name == "targets" and request.params["targets_format"] == "index"
-    if by_index and class_axis(request.params, cut.shape) == len(cut.shape) - 1:
-        return count * cut.shape[-1]
     return 0
+
+
+def _arrived_by_id(count: int, shape: tuple[int, ...], axis: int, rows: tuple[int, ...]) -> int:
+    """Return the number of losses, in C order, of so many class ids.
+
+    Args:
+        count: The number of ids.
+        shape: The inputs' shape.
+        axis: The axis of the classes.
+        rows: The axes of a row, which has one loss.
+    """
+    if rows == (axis,):
+        return count
+    if not rows:
+        return count * shape[axis] if axis == len(shape) - 1 else 0
+    if 0 in rows or axis == 0:
+        return 0  # a row ends with the ids
+    return count // max(1, math.prod(n for place, n in enumerate(shape) if place not in (0, axis)))

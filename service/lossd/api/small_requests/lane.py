@@ -242,7 +242,7 @@ class FastLane:
             request.entry = quotas.enter(team, head.length) if quotas.is_limited(team) else None
         except RequestError:
             return False
-        request.elements = layout.request.cut.size
+        request.elements = layout.request.cut.size * layout.request.request.row_size
         quotas.charge(team, request.elements)
         deadline = request.deadline or request.arrived + self._patience
         started = time.monotonic()

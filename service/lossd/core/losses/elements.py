@@ -1,29 +1,35 @@
-"""The element losses: what each element of a request costs, in float64.
+"""The losses: what each element, or each row, of a request costs, in float64.
 
 They are computed from + - * /, square roots, comparisons and moves of bits, each rounded on its own. So an
-element has the same 64 bits on any CPU and any CUDA device. core/native/elements.h has the same steps in C,
+element has the same 64 bits on any CPU and any CUDA device. core/native has the same steps in C,
 for speed; a test compares the two, bit for bit. Hence torch.exp, log, pow and sigmoid are not used, which
 differ between devices and versions, nor functions that may multiply and add in one rounding (addcmul, lerp).
 
-The formulas are in `bce` and `focal`, with y for the target, z for 1 - y, and k for pos_weight.
+The catalog says which function has a loss's formula. Those of binary cross entropy and focal loss are here,
+and their steps in modules of their own, with y for the target, z for 1 - y, and k for pos_weight.
 
 A number that is wanted to more digits than one float64 holds is a `Pair`. With pos_weight, smoothing or soft
 targets more steps round, so pairs are used throughout ("careful"); else single numbers are exact enough, and
-fastest. The error stays below 4 units of the last place for the cross entropy, and below 8 for focal loss
+fastest. The error stays below 4 units of the last place for binary cross entropy, and below 8 for focal loss
 with gamma up to 10, beyond that 8 + gamma.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lossd.core.catalog import LOSSES
 from lossd.core.losses.bce import cross_entropy
 from lossd.core.losses.exp_log import SIMPLE_GAMMAS
-from lossd.core.losses.focal import focal, gap, miss, product_or_zero
+from lossd.core.losses.focal import focal as focal_of
+from lossd.core.losses.focal import gap, miss, product_or_zero
 from lossd.core.losses.likelihood import Likelihood
 from lossd.core.losses.pairs import Pair, pair, plus, sum_of_ordered, times
 
@@ -32,12 +38,13 @@ class Formula(NamedTuple):
     """A loss and its parameters.
 
     Attributes:
-        loss: A key of `FORMULAS`.
+        loss: Its name in the catalog.
         probabilities: Whether the inputs are probabilities.
         label_smoothing: e: y becomes y (1 - e) + e / 2.
         gamma: Focal loss's exponent, at least 0; 0 gives the alpha-balanced cross entropy.
         alpha: Focal loss's balance, in [0, 1], if all elements have the same; None for none.
         variant: Focal loss's formula of m.
+        own: Its own parameters, by name.
     """
 
     loss: str
@@ -46,6 +53,7 @@ class Formula(NamedTuple):
     gamma: float = 1.5
     alpha: float | None = 0.25
     variant: str = "sigmoid"
+    own: Mapping[str, object] = MappingProxyType({})
 
 
 def elements(
@@ -70,31 +78,50 @@ def elements(
         alpha: Each element's balance, [n], in place of the formula's.
         hard: Whether every target is known to be 0 or 1, which saves steps and changes no bit.
     """
-    return FORMULAS[how.loss](how, x, smoothed(y, how.label_smoothing), k, alpha, hard=hard)
+    function = function_of(LOSSES[how.loss].function)
+    losses: Tensor = function(how, x, smoothed(y, how.label_smoothing), k, alpha, hard=hard)
+    return losses
 
 
-def _bce(
+@cache
+def function_of(place: str) -> Callable[..., Any]:
+    """Return a loss's function, from ``module:name``.
+
+    It is called as `elements` calls `bce` and `focal`; that of a row loss as ``function(how, rows)``, with
+    `lossd.core.losses.rows.Rows`, of which it returns ``RowLosses``; that of a loss which an operator adds as
+    `added` calls it.
+
+    Raises:
+        ImportError: There is no such module.
+        AttributeError: The module has no such function.
+    """
+    module, _, name = place.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def bce(
     how: Formula, x: Tensor, y: Smoothed, k: Tensor | None, _alpha: Tensor | None, *, hard: bool
 ) -> Tensor:
+    """Return the binary cross entropy; see `elements`."""
     careful = _careful(how, 0.0, y.target, k, fine=False, hard=hard)
     inputs = Likelihood(x, probabilities=how.probabilities, careful=careful)
     losses = cross_entropy(inputs, y.target, y.complement, k)
     return inputs.limit(losses, losses)
 
 
-def _focal(
+def focal(
     how: Formula, x: Tensor, y: Smoothed, k: Tensor | None, alpha: Tensor | None, *, hard: bool
 ) -> Tensor:
+    """Return focal loss; see `elements`."""
     gamma, balance = how.gamma, how.alpha if alpha is None else alpha
     fine = gamma != 0.0 and (gamma not in SIMPLE_GAMMAS or how.variant == "exp")
     careful = _careful(how, gamma, y.target, k, fine=fine, hard=hard)
     inputs = Likelihood(x, probabilities=how.probabilities, fine=fine, careful=careful)
     losses = cross_entropy(inputs, y.target, y.complement, k)
-    return focal(inputs, y.target, y.complement, k, losses, gamma=gamma, alpha=balance, variant=how.variant)
-
-
-FORMULAS: Final[Mapping[str, Callable[..., Tensor]]] = {"bce": _bce, "focal": _focal}
-"""The built-in losses, by name."""
+    return focal_of(
+        inputs, y.target, y.complement, k, losses, gamma=gamma, alpha=balance, variant=how.variant
+    )
 
 
 def _careful(

@@ -7,7 +7,7 @@ block is copied while this one is computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,20 @@ from lossd.core.operand import Operand
 
 Read: TypeAlias = Callable[[Operand], Tensor]
 """Returns the elements of one of a block's tensors, float64, [n]."""
+
+
+class Run(NamedTuple):
+    """Elements of a tensor.
+
+    Attributes:
+        operand: The tensor.
+        start: The first element, counted in C order.
+        stop: The element after the last.
+    """
+
+    operand: Operand
+    start: int
+    stop: int
 
 
 class Fetch:
@@ -31,23 +45,19 @@ class Fetch:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
-    def begin(
-        self, operands: Sequence[Operand], memory: memoryview | bytes, offset: int, start: int, stop: int
-    ) -> Read:
-        """Begin to copy the elements [start, stop) of a request's tensors, counted in C order.
+    def begin(self, runs: Sequence[Run], memory: memoryview | bytes, offset: int) -> Read:
+        """Begin to copy runs of elements of a request's tensors.
 
         The copies belong to this stream and are used on the current one, so the caller must wait for the
         computations on a block before it drops the block.
 
         Args:
-            operands: The tensors.
+            runs: The tensors and their elements.
             memory: The memory that holds them.
             offset: The offset in it that theirs are counted from.
-            start: The first element.
-            stop: The element after the last.
         """
         with torch.cuda.stream(self._stream):
-            copies = {operand.name: self._copy(operand, memory, offset, start, stop) for operand in operands}
+            copies = {run.operand.name: self._copy(run, memory, offset) for run in runs}
         arrived = None if self._stream is None else self._stream.record_event()
 
         def read(operand: Operand) -> Tensor:
@@ -58,10 +68,9 @@ class Fetch:
 
         return read
 
-    def _copy(
-        self, operand: Operand, memory: memoryview | bytes, offset: int, start: int, stop: int
-    ) -> Tensor:
-        run = run_of(operand.array(memory, offset), start, stop)
+    def _copy(self, asked: Run, memory: memoryview | bytes, offset: int) -> Tensor:
+        operand = asked.operand
+        run = run_of(operand.array(memory, offset), asked.start, asked.stop)
         in_place = run.flags.aligned and run.flags.writeable and run.dtype.isnative
         if not in_place:
             run = run.astype(run.dtype.newbyteorder("="))

@@ -12,11 +12,13 @@ from torch import Tensor
 from lossd.core.losses.elements import Formula, elements
 from lossd.core.losses.fetch import run_of
 from lossd.core.losses.likelihood import probability
+from lossd.core.losses.rows import RowLosses, Rows
 from lossd.core.losses.sweep import summands
 from lossd.core.native.kernel import NativeKernel
 from lossd.core.operand import Operand
 from lossd.core.prepare import Work
-from lossd.core.report.definition import Rows, reduce_part
+from lossd.core.report.definition import Rows as Reported
+from lossd.core.report.definition import reduce_part
 from lossd.core.report.figures import merged
 from lossd.core.report.layout import Layout
 from lossd.core.report.partial import Int64Array, Partial
@@ -37,6 +39,9 @@ class Scored:
         kept: Whether each element counts, bool, if some do not.
         baseline_losses: The losses of the inputs to compare with, if any.
         baseline_inputs: These.
+        rows: The rows, if these have losses; then `y` is what their targets add, and the inputs are the
+            confidences.
+        row: What is found of them.
     """
 
     formula: Formula
@@ -48,6 +53,8 @@ class Scored:
     kept: Tensor | None
     baseline_losses: Tensor | None
     baseline_inputs: Tensor | None
+    rows: Rows | None = None
+    row: RowLosses | None = None
 
 
 class Reports:
@@ -82,7 +89,7 @@ class Reports:
         unsigned = ids is not None and ids.tensor.dtype == "uint64"
         return merged(self._layout, self._partials, by_id=ids is not None, unsigned=unsigned).write(report)
 
-    def _rows(self, start: int, scored: Scored) -> Rows:
+    def _rows(self, start: int, scored: Scored) -> Reported:
         size, count = self._work.cut.row_size, len(scored.losses)
         first = start // size
         stop = first + count // size
@@ -97,7 +104,7 @@ class Reports:
         groups = [_integers(self._array(column)[first:stop]).view(np.int64) for column in self._work.groups]
         ids = self._work.ids
         calibrated = "calibration" in self._layout.spec.sections
-        return Rows(
+        return Reported(
             first=first,
             losses=losses,
             inputs=inputs,

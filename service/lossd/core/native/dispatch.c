@@ -1,4 +1,8 @@
-/* Which of the builds of kernel.c this CPU can run. */
+/* Which of the builds of kernel.c this CPU can run, and which losses there are. */
+#include <stddef.h>
+
+#include "catalog.h"
+
 #define VISIBLE __attribute__((visibility("default")))
 
 /* The place of the widest vector instructions in WIDTHS of lossd.core.native: avx512, avx2, sse2. */
@@ -14,4 +18,13 @@ VISIBLE int lossd_best_width(void)
 #else
     return 3;
 #endif
+}
+
+#define NAME_OF(name) #name,
+
+/* The name of the loss with a number; NULL behind the last. */
+VISIBLE const char *lossd_loss_name(int number)
+{
+    static const char *const names[] = {ELEMENT_LOSSES(NAME_OF) ROW_LOSSES(NAME_OF) NULL};
+    return names[number];
 }

@@ -1,4 +1,5 @@
-/* The element losses for CPUs: the steps of core/losses (bce.py, focal.py, exp_log.py), bit for bit.
+/* Binary cross entropy and focal loss for CPUs, and the arithmetic of all losses: the steps of core/losses (bce.py,
+ * focal.py, exp_log.py), bit for bit.
  *
  * Only + - * / sqrt, comparisons and moves of bits, each rounded on its own (-ffp-contract=off), so that every
  * compiler, optimization and vector width gives the same bits. Nothing branches on data, so that the loops
@@ -12,18 +13,20 @@
 #include <stdint.h>
 
 #include "bits.h"
+#include "catalog.h"
 
 enum { LOSSD_PIECE = 256 }; /* so many elements at a time, whose numbers stay in the nearest cache */
-enum { LOSSD_BCE = 0, LOSSD_FOCAL = 1, LOSSD_OTHER = 2 };
+enum { MOST_OWN = 8 };
 enum { LOSSD_SIGMOID = 0, LOSSD_EXP = 1, LOSSD_QUALITY = 2 };
 
 typedef struct {
-    int loss;          /* LOSSD_BCE, LOSSD_FOCAL */
+    int loss;          /* its number in catalog.h */
     int probabilities; /* the inputs are probabilities, not logits */
     int variant;       /* of focal */
     int balanced;      /* alpha is on: the number below, or an array */
     double gamma, alpha;
-    double smoothing; /* label smoothing e; 0: none */
+    double smoothing;     /* label smoothing e; 0: none */
+    double own[MOST_OWN]; /* its own parameters in the catalog's order: numbers, and the places of choices */
 } formula;
 
 /* scripts/coefficients.py derives and checks these. */
@@ -279,7 +282,7 @@ LOSSD_INLINE lossd_input lossd_input_of(int probabilities, int fine, int careful
     return probabilities ? lossd_probability(careful, x) : lossd_logit(fine, careful, near, x);
 }
 
-LOSSD_INLINE double lossd_cross_entropy(lossd_input input, int careful, lossd_target target, double k) {
+LOSSD_INLINE double lossd_binary_cross_entropy(lossd_input input, int careful, lossd_target target, double k) {
     lossd_two share = lossd_product(k, target.y.hi);
     share.lo = share.lo + k * target.y.lo;
     lossd_two right = lossd_choice(input.positive, share, target.z);
@@ -424,7 +427,7 @@ LOSSD_INLINE void lossd_cross_entropies(int probabilities, int limit, int carefu
     for (int i = 0; i < n; i++) {
         lossd_input input = lossd_input_of(probabilities, 0, careful | (k[i] != 1.0), 0, x[i]);
         lossd_target target = {{y[i], y_low[i]}, {z[i], z_low[i]}};
-        double loss = lossd_cross_entropy(input, careful | (k[i] != 1.0), target, k[i]);
+        double loss = lossd_binary_cross_entropy(input, careful | (k[i] != 1.0), target, k[i]);
         value[i] = limit ? lossd_limit(probabilities, x[i], loss, loss) : loss;
     }
 }
@@ -440,7 +443,7 @@ LOSSD_INLINE void lossd_misses(int probabilities, int variant, int fine, int rou
         lossd_two each = variant == LOSSD_EXP ? lossd_fine_exp_miss(probabilities, x[i], input, target, k[i])
                                               : lossd_miss(probabilities, variant == LOSSD_QUALITY, fine, careful,
                                                            input, target);
-        value[i] = lossd_cross_entropy(input, careful, target, k[i]);
+        value[i] = lossd_binary_cross_entropy(input, careful, target, k[i]);
         miss[i] = each.hi;
         low[i] = each.lo;
     }
@@ -498,11 +501,11 @@ static void lossd_targets(double smoothing, int n, const double *restrict y, los
         }
 }
 
-static void lossd_piece(const formula *how, int n, const double *restrict x, const double *restrict y,
-                        const double *restrict k, const double *restrict a, double *restrict value) {
+LOSSD_INLINE void lossd_piece(int bce, const formula *how, int n, const double *restrict x, const double *restrict y,
+                              const double *restrict k, const double *restrict a, double *restrict value) {
     lossd_memory at;
     double gamma = how->gamma;
-    int bce = how->loss == LOSSD_BCE, sigmoid = how->variant == LOSSD_SIGMOID;
+    int sigmoid = how->variant == LOSSD_SIGMOID;
     int even = !how->balanced || how->variant == LOSSD_EXP; /* the balance is alpha itself, or 1 */
     int simple = gamma == 0.5 || gamma == 1.0 || gamma == 1.5 || gamma == 2.0 || gamma == 3.0;
     int plain = !k && how->smoothing == 0.0;
@@ -579,16 +582,14 @@ static void lossd_piece(const formula *how, int n, const double *restrict x, con
         lossd_products(0, 0, n, x, at.y, at.z, at.a, at.miss, value);
 }
 
-/* The losses of n elements.
- *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each
- *   element, or NULL for how->alpha.
- * NaN in any of them gives NaN; a loss may be -0.
- */
-static void lossd_elements(const formula *how, int n, const double *x, const double *y, const double *k,
-                           const double *a, double *value) {
-    for (int i = 0; i < n; i += LOSSD_PIECE) {
-        int piece = n - i < LOSSD_PIECE ? n - i : LOSSD_PIECE;
-        lossd_piece(how, piece, x + i, y + i, k ? k + i : NULL, a ? a + i : NULL, value + i);
-    }
+/* The losses of up to LOSSD_PIECE elements; see losses.h. */
+static void lossd_bce(const formula *how, int n, const double *restrict x, const double *restrict y,
+                      const double *restrict k, const double *restrict a, double *restrict value) {
+    lossd_piece(1, how, n, x, y, k, a, value);
+}
+
+static void lossd_focal(const formula *how, int n, const double *restrict x, const double *restrict y,
+                        const double *restrict k, const double *restrict a, double *restrict value) {
+    lossd_piece(0, how, n, x, y, k, a, value);
 }
 #endif

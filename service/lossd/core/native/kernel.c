@@ -1,7 +1,8 @@
 /* The losses on a CPU: from the bytes of a request to exact sums, in one pass.
  *
- * A block of elements at a time is read as float64 (load.h), checked, turned into losses (elements.h) and added
- * up (exact_sum.h) or written out. This file is compiled once for each vector width, with KERNEL_NAME saying by
+ * A block of elements at a time is read as float64 (load.h), checked (values.h), turned into losses (losses.h) and
+ * added up (exact_sum.h) or written out. Where a row of elements has one loss, a block is of such losses, and their
+ * rows are read some at a time (rows.h). This file is compiled once for each vector width, with KERNEL_NAME saying by
  * which name; all widths, and lossd.core.losses.elements in torch, give the same bits: there is no fused
  * multiply-add, no function of a library whose bits differ between machines, and no sum that depends on order.
  *
@@ -10,12 +11,14 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "elements.h"
 #include "exact_sum.h"
 #include "kernel.h"
 #include "load.h"
+#include "losses.h"
 #include "pool.h"
 #include "report.h"
+#include "runs.h"
+#include "values.h"
 
 #ifdef __SSE2__
 #include <xmmintrin.h>
@@ -57,36 +60,6 @@ typedef struct {
     figures figures;
 } share;
 
-/* Checks */
-
-/* Whether any value is outside [least, greatest], or NaN. */
-static int any_outside(const double *values, int count, double least, double greatest)
-{
-    int64_t outside = 0;
-    for (int i = 0; i < count; i++)
-        outside |= !(values[i] >= least) | !(values[i] <= greatest);
-    return outside != 0;
-}
-
-/* Note the first value outside [0, greatest], in place of a fault that is further behind. */
-static int check(share *share, int rule, const double *values, const double *shown, int count, double least,
-                 double greatest, int allow_nan, int64_t start)
-{
-    if (!any_outside(values, count, least, greatest))
-        return 1;
-    for (int i = 0; i < count; i++) {
-        int nan = isnan(values[i]);
-        if (nan ? allow_nan : values[i] >= least && values[i] <= greatest)
-            continue;
-        share->fault.rule = rule;
-        share->fault.nan = nan;
-        share->fault.position = start + i;
-        share->fault.value = shown[i];
-        return 0;
-    }
-    return 1;
-}
-
 /* Steps of a block */
 
 static void read_targets(const job *job, const char *base, int64_t start, block *block, double *ids)
@@ -97,109 +70,148 @@ static void read_targets(const job *job, const char *base, int64_t start, block 
     block->dropped = job->mask.axes || job->ignores;
     if (job->mask.axes)
         read_elements(&job->mask, base, start, count, kept);
-    if (job->ignores) {
-        const double ignored = job->ignored;
-        const int nan = job->ignores == IGNORE_NAN, mask = job->mask.axes != 0;
-        for (int i = 0; i < count; i++) {
-            const int drop = nan ? y[i] != y[i] : y[i] == ignored;
-            const double kind = mask ? kept[i] : 1.0;
-            kept[i] = drop && (kind == 0.0 || kind == 1.0) ? 0.0 : kind; /* what is no mask is to be seen */
-        }
-    }
+    if (job->ignores)
+        drop_ignored(job, job->mask.axes, y, count, kept);
     if (block->dropped)
-        for (int i = 0; i < count; i++)
-            y[i] = kept[i] != 0.0 ? y[i] : 0.0;
-    if (!job->classes)
-        return;
-    int64_t inner = start % job->class_inner, class = start / job->class_inner % job->classes;
-    for (int i = 0; i < count; i++) {
-        double id = y[i];
-        int background = job->has_background && id == job->background;
-        ids[i] = background ? 0.0 : id;
-        y[i] = !background && id == (double)class && (!block->dropped || kept[i] != 0.0) ? 1.0 : 0.0;
-        if (++inner == job->class_inner) {
-            inner = 0;
-            if (++class == job->classes)
-                class = 0;
-        }
-    }
+        stand_in(kept, count, y, 0.0);
+    if (job->classes)
+        open_ids(job, start, count, block->dropped ? kept : NULL, y, ids);
 }
 
-static void stand_in(const block *block, double *values, double value)
+/* Read a tensor of the block with finite numbers that are not negative; 0: one was refused. */
+static int read_factors(const job *job, const char *base, const block *block, const tensor *tensor, int rule,
+                        double neutral, double *to, fault *fault)
 {
-    for (int i = 0; i < block->count; i++)
-        values[i] = block->kept[i] != 0.0 ? values[i] : value;
+    if (!tensor->axes)
+        return 1;
+    read_elements(tensor, base, block->start, block->count, to);
+    if (block->dropped)
+        stand_in(block->kept, block->count, to, neutral);
+    return check(fault, rule, to, to, block->count, 0.0, DBL_MAX, job->allow_nan, block->start);
 }
 
-/* Read a block, and check it: 0 where a value is not allowed. */
-static int read_block(const job *job, const char *base, int64_t start, block *block, share *share)
+static int check_mask(const job *job, const block *block, fault *fault)
 {
-    double ids[BLOCK], parts[BLOCK];
-    const int count = block->count, nan = job->allow_nan;
+    return !job->mask.axes ||
+           check(fault, RULE_MASK, block->kept, block->kept, block->count, 0.0, 1.0, 0, block->start);
+}
+
+/* Read a block, and check it; 0: a value was refused. */
+static int read_block(const job *job, const char *base, block *block, fault *fault)
+{
+    double ids[BLOCK];
+    const int count = block->count;
+    const int64_t start = block->start;
     read_targets(job, base, start, block, ids);
-    if (job->mask.axes && !check(share, RULE_MASK, block->kept, block->kept, count, 0.0, 1.0, 0, start))
+    if (!check_mask(job, block, fault))
         return 0;
-    if (job->classes) {
-        if (!check(share, RULE_CLASS, ids, ids, count, 0.0, (double)(job->classes - 1), 0, start))
-            return 0;
-        for (int i = 0; i < count; i++)
-            parts[i] = ids[i] - (double)(int64_t)ids[i];
-        if (!check(share, RULE_WHOLE, parts, ids, count, 0.0, 0.0, 0, start))
-            return 0;
-    } else if (!check(share, RULE_TARGET, block->y, block->y, count, 0.0, 1.0, nan, start)) {
+    if (!(job->classes ? check_ids(job, fault, ids, count, start)
+                       : check_targets(job, fault, block->y, count, start)))
         return 0;
-    }
     read_elements(&job->inputs, base, start, count, block->x);
     if (block->dropped)
-        stand_in(block, block->x, job->formula.probabilities ? 0.5 : 0.0);
-    const double least = job->formula.probabilities ? 0.0 : -INFINITY;
-    const double greatest = job->formula.probabilities ? 1.0 : INFINITY;
-    if (!check(share, RULE_INPUTS, block->x, block->x, count, least, greatest, nan, start))
+        stand_in(block->kept, count, block->x, job->formula.probabilities ? 0.5 : 0.0);
+    if (!check_inputs(job, fault, RULE_INPUTS, block->x, count, start) ||
+        !read_factors(job, base, block, &job->weight, RULE_WEIGHT, 0.0, block->weight, fault) ||
+        !read_factors(job, base, block, &job->pos_weight, RULE_POS_WEIGHT, 1.0, block->pos_weight, fault))
         return 0;
-    if (job->weight.axes) {
-        read_elements(&job->weight, base, start, count, block->weight);
-        if (block->dropped)
-            stand_in(block, block->weight, 0.0);
-        if (!check(share, RULE_WEIGHT, block->weight, block->weight, count, 0.0, DBL_MAX, nan, start))
-            return 0;
-    }
-    if (job->pos_weight.axes) {
-        read_elements(&job->pos_weight, base, start, count, block->pos_weight);
-        if (block->dropped)
-            stand_in(block, block->pos_weight, 1.0);
-        if (!check(share, RULE_POS_WEIGHT, block->pos_weight, block->pos_weight, count, 0.0, DBL_MAX, nan,
-                   start))
-            return 0;
-    }
     if (job->alpha.axes)
         read_elements(&job->alpha, base, start, count, block->alpha);
     return 1;
 }
 
-/* Read the inputs of a block's baseline, and check them. */
-static int read_baseline(const job *job, const char *base, const block *block, double *x, share *share)
+/* Read what there is for each row of a block, and check it; 0: a value was refused. */
+static int read_row_block(const job *job, const char *base, block *block, fault *fault)
 {
-    const int probabilities = job->formula.probabilities;
-    read_elements(&job->baseline, base, block->start, block->count, x);
-    if (block->dropped)
-        stand_in(block, x, probabilities ? 0.5 : 0.0);
-    return check(share, RULE_BASELINE, x, x, block->count, probabilities ? 0.0 : -INFINITY,
-                 probabilities ? 1.0 : INFINITY, job->allow_nan, block->start);
+    const int count = block->count, ids = job->ids_by_row;
+    block->dropped = job->mask.axes || (ids && job->ignores);
+    if (job->mask.axes)
+        read_elements(&job->mask, base, block->start, count, block->kept);
+    if (ids)
+        read_elements(&job->targets, base, block->start, count, block->ids);
+    if (ids && job->ignores)
+        drop_ignored(job, job->mask.axes, block->ids, count, block->kept);
+    if (ids && block->dropped)
+        stand_in(block->kept, count, block->ids, 0.0);
+    if (check_mask(job, block, fault) && (!ids || check_ids(job, fault, block->ids, count, block->start)) &&
+        read_factors(job, base, block, &job->weight, RULE_WEIGHT, 0.0, block->weight, fault))
+        return 1;
+    fault->position *= job->row_size;
+    return 0;
 }
 
-/* The weighted losses of some inputs of a block that has been read. */
-static void score_inputs(const job *job, const block *block, const double *x, double *losses)
+/* Read the inputs of a block's baseline, and check them; 0: a value was refused. */
+static int read_baseline(const job *job, const char *base, const block *block, double *x, fault *fault)
+{
+    read_elements(&job->baseline, base, block->start, block->count, x);
+    if (block->dropped)
+        stand_in(block->kept, block->count, x, job->formula.probabilities ? 0.5 : 0.0);
+    return check_inputs(job, fault, RULE_BASELINE, x, block->count, block->start);
+}
+
+/* Multiply losses by the weights of a block, and drop those that are to be. */
+static void weigh(const job *job, const block *block, double *losses)
 {
     const int count = block->count;
-    lossd_elements(&job->formula, count, x, block->y, job->pos_weight.axes ? block->pos_weight : NULL,
-                   job->alpha.axes ? block->alpha : NULL, losses);
     if (job->weight.axes)
         for (int i = 0; i < count; i++) {
             double loss = losses[i], weight = block->weight[i];
             losses[i] = weight == 0.0 && loss == loss ? 0.0 : weight * loss; /* no 0 times infinity */
         }
     if (block->dropped)
-        stand_in(block, losses, 0.0);
+        stand_in(block->kept, count, losses, 0.0);
+}
+
+/* The weighted losses of some inputs of a block that has been read. */
+static void score_inputs(const job *job, const block *block, const double *x, double *losses)
+{
+    lossd_elements(&job->formula, block->count, x, block->y, job->pos_weight.axes ? block->pos_weight : NULL,
+                   job->alpha.axes ? block->alpha : NULL, losses);
+    weigh(job, block, losses);
+}
+
+/* The weighted losses of a block's rows, and what a report has of them; 0: a value was refused. */
+static int score_inputs_by_row(const job *job, const char *base, int reported, block *block, fault *fault)
+{
+    const row_results found = {block->loss,
+                               block->y,
+                               block->factor,
+                               reported ? block->confidence : NULL,
+                               reported ? block->correct : NULL,
+                               reported ? block->class_of : NULL,
+                               reported ? block->predicted : NULL};
+    if (!score_rows(job, base, block, &job->inputs, &found, fault))
+        return 0;
+    if (reported)
+        memcpy(block->x, block->confidence, sizeof(double) * (size_t)block->count);
+    weigh(job, block, block->loss);
+    return 1;
+}
+
+/* The same of the baseline: its losses and greatest probabilities. */
+static int score_baseline_by_row(const job *job, const char *base, const block *block, double *losses,
+                                 double *confidence, fault *fault)
+{
+    double targets[BLOCK], factor[BLOCK], correct[BLOCK], class_of[BLOCK], predicted[BLOCK];
+    const row_results found = {losses, targets, factor, confidence, correct, class_of, predicted};
+    if (!score_rows(job, base, block, &job->baseline, &found, fault))
+        return 0;
+    weigh(job, block, losses);
+    return 1;
+}
+
+static int has_weights(const job *job)
+{
+    return job->weight.axes || job->class_weight.axes;
+}
+
+/* Multiply the weights of a block's rows by what the losses' functions say: those of classes. */
+static void finish_row_weights(const job *job, block *block)
+{
+    for (int i = 0; job->class_weight.axes && i < block->count; i++)
+        block->weight[i] = job->weight.axes ? block->weight[i] * block->factor[i] : block->factor[i];
+    if (job->class_weight.axes && block->dropped)
+        stand_in(block->kept, block->count, block->weight, 0.0);
 }
 
 static int padded(int count)
@@ -224,7 +236,7 @@ static void add_totals(const job *job, block *block, int by_row, share *share)
         add_block(&share->loss, block->loss, count);
     }
     add_plain(&share->positives, block->y, count);
-    if (job->weight.axes)
+    if (has_weights(job))
         add_plain(&share->weight, block->weight, count);
     if (!block->dropped) {
         share->count += count;
@@ -337,16 +349,21 @@ static int reduce_block(const job *job, const report *report, const part *part, 
 {
     double baseline[BLOCK], baseline_x[BLOCK];
     const int64_t at = block->start - part->start;
-    const int paired = report && report->paired;
-    if (part->given[0])
+    const int paired = report && report->paired, by_row = has_rows(job);
+    if (by_row) {
+        if (!score_inputs_by_row(job, base, report != NULL, block, &share->fault) ||
+            (paired && !score_baseline_by_row(job, base, block, baseline, baseline_x, &share->fault)))
+            return 0;
+        finish_row_weights(job, block);
+    } else if (part->given[0])
         memcpy(block->loss, part->given[0] + at, sizeof(double) * (size_t)block->count);
     else
         score_inputs(job, block, block->x, block->loss);
-    if (paired && !read_baseline(job, base, block, baseline_x, share))
+    if (paired && !by_row && !read_baseline(job, base, block, baseline_x, &share->fault))
         return 0;
     if (paired && part->given[1])
         memcpy(baseline, part->given[1] + at, sizeof(double) * (size_t)block->count);
-    else if (paired)
+    else if (paired && !by_row)
         score_inputs(job, block, baseline_x, baseline);
     add_totals(job, block, report != NULL, share);
     if (report)
@@ -362,7 +379,8 @@ static int score_range(const job *job, const report *report, const part *part, c
     for (; from < to; from += block.count) {
         block.count = block_length(report, from, to);
         block.start = part->start + from;
-        if (!read_block(job, base, block.start, &block, share) ||
+        if (!(has_rows(job) ? read_row_block(job, base, &block, &share->fault)
+                            : read_block(job, base, &block, &share->fault)) ||
             !reduce_block(job, report, part, base, &block, share))
             return 0;
         if (!part->memory[0])
@@ -405,7 +423,8 @@ static int shares_outputs(const call *call)
 static void take_chunks(call *call, share *share)
 {
     const int64_t size = call->part->stop - call->part->start, row = call->report ? call->report->row_size : 1;
-    const int64_t chunk = row < CHUNK ? CHUNK / row * row : row;
+    const int64_t numbers = row * call->job->row_size;
+    const int64_t chunk = numbers < CHUNK && numbers ? CHUNK / numbers * row : row;
     for (;;) {
         int64_t from = __atomic_fetch_add(&call->next, chunk, __ATOMIC_RELAXED);
         if (from >= size || from >= __atomic_load_n(&call->stop, __ATOMIC_RELAXED))
@@ -523,7 +542,7 @@ static void close_planes(call *call)
 static void choose_threads(call *call, int threads)
 {
     const int64_t size = call->part->stop - call->part->start;
-    int64_t most = size / (4 * BLOCK), rows = call->report ? size / call->report->row_size : size;
+    int64_t most = size * call->job->row_size / (4 * BLOCK), rows = call->report ? size / call->report->row_size : size;
     call->inner = size / call->part->length[0];
     if (call->planes[0])
         most = call->part->length[0] < most ? call->part->length[0] : most;
@@ -552,6 +571,19 @@ static void finish_report(const call *call, result *result)
         close_figures(&call->shares[i].figures);
 }
 
+/* Check the weights of classes, which all rows share; 0: one was refused. */
+static int check_class_weight(const job *job, const char *base, fault *fault)
+{
+    double weights[BLOCK];
+    for (int64_t from = 0; job->class_weight.axes && from < job->row_size; from += BLOCK) {
+        const int count = job->row_size - from < BLOCK ? (int)(job->row_size - from) : BLOCK;
+        read_elements(&job->class_weight, base, from, count, weights);
+        if (!check(fault, RULE_CLASS_WEIGHT, weights, weights, count, 0.0, DBL_MAX, 0, from))
+            return 0;
+    }
+    return 1;
+}
+
 /* Score a part on up to so many threads. The job's tensors are counted from `base`; `report` may be NULL. */
 VISIBLE void KERNEL_NAME(const job *job, const report *report, const part *part, const char *base, int64_t offset,
                          int threads, result *result)
@@ -559,6 +591,8 @@ VISIBLE void KERNEL_NAME(const job *job, const report *report, const part *part,
     share one;
     call call = {job, report, part, base + offset, &one, 1, {NULL, NULL}, 0, 0, INT64_MAX};
     memset(result, 0, offsetof(struct result, term));
+    if (!check_class_weight(job, call.base, &result->fault))
+        return;
     if (!open_planes(&call)) {
         result->fault.rule = RULE_MEMORY;
         close_planes(&call);
@@ -585,7 +619,7 @@ VISIBLE void KERNEL_NAME(const job *job, const report *report, const part *part,
     result->count = all->count;
     if (!all->fault.rule) {
         result->terms[0] = sum_terms(&all->loss, result->term[0]);
-        result->terms[1] = job->weight.axes ? sum_terms(&all->weight, result->term[1]) : 0;
+        result->terms[1] = has_weights(job) ? sum_terms(&all->weight, result->term[1]) : 0;
         result->terms[2] = sum_terms(&all->positives, result->term[2]);
         for (int channel = 0; channel < 2 && part->memory[channel]; channel++)
             result->planes[channel] = part->elementwise ? 1 : join_planes(&call, channel);

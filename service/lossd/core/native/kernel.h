@@ -19,15 +19,28 @@ enum {
     RULE_WEIGHT,
     RULE_POS_WEIGHT,
     RULE_MEMORY, /* there is none left */
-    RULE_BASELINE
+    RULE_BASELINE,
+    RULE_CLASS_WEIGHT,
+    RULE_BOX, /* an inverted box */
+    RULE_TARGET_BOX,
+    RULE_BASELINE_BOX
 };
+/* What targets may be: in [0, 1], any finite number, or coordinates of boxes, as inputs are, too. */
+enum { TARGETS_PROBABILITIES, TARGETS_NUMBERS, TARGETS_BOXES };
 
-/* A request. */
+/* A request. Inputs, baseline and targets are spread over its elements, row by row; weight and mask over its losses.
+ *
+ * Where each element has a loss, these are the same.
+ */
 typedef struct {
     formula formula;
     tensor inputs, targets, weight, pos_weight, alpha, mask, baseline;
-    int64_t class_inner; /* element i is of class i / class_inner % classes */
-    int64_t classes;     /* 0: targets are dense, not class ids */
+    tensor class_weight;   /* of classes, as alpha is where rows are of classes */
+    int64_t row_size;      /* elements that have one loss together */
+    int64_t class_inner;   /* element i is of class i / class_inner % classes */
+    int64_t classes;       /* 0: targets are dense, not class ids */
+    int32_t target_rule;
+    int32_t ids_by_row;    /* there is an id for each row, not for each element */
     double ignored, background;
     int32_t ignores, has_background, allow_nan;
     int32_t divisor; /* what each output is divided by, where that must be summed for each */
@@ -64,7 +77,7 @@ typedef struct {
 
 /* What a report is to hold; lossd.core.report.layout says what that means. */
 typedef struct {
-    int64_t row_size;                  /* elements of a row */
+    int64_t row_size;                  /* losses of a row */
     int64_t classes, class_inner;      /* 0: no figures by class */
     int64_t calibration_classes, calibration_inner, calibration_cells;
     int64_t sums, single_sums, counts, group_sums, group_counts;
@@ -78,7 +91,7 @@ typedef struct {
     int32_t by_target; /* a loss is of a row of classes, and of its target's class */
 } report;
 
-/* A run of its elements, in C order, and where their sums go. */
+/* A run of its losses, in C order, and where their sums go. */
 typedef struct {
     int64_t start, stop;
     int64_t length[MOST_DIMENSIONS]; /* of the part's axes, which are alternately reduced and not */
@@ -97,12 +110,12 @@ typedef struct {
 typedef struct {
     int32_t rule; /* 0: all is well */
     int32_t nan;
-    int64_t position; /* of the element, in C order */
+    int64_t position; /* of the element, in C order; the first of a row where the fault is the row's */
     double value;
 } fault;
 
 typedef struct result {
-    int64_t count; /* elements that are not dropped */
+    int64_t count; /* losses that are not dropped */
     int64_t report_bytes;
     fault fault;
     int32_t planes[2];

@@ -16,16 +16,18 @@ from typing import Final
 
 import numpy as np
 
+from lossd.core.catalog import LOSSES, Parameter
 from lossd.core.checks import (
-    LOGIT,
+    CLASS_WEIGHT,
     MASK,
     POS_WEIGHT,
-    PROBABILITY,
-    TARGET,
     WEIGHT,
     WHOLE,
     Rule,
+    box_size,
     class_id,
+    input_rule,
+    target_rule,
     value_error,
 )
 from lossd.core.kernel import Sums
@@ -54,13 +56,18 @@ _DTYPES: Final = {
     "int64": 12,
 }
 """The numbers of load.h's dtypes."""
-_LOSSES: Final = {"bce": 0, "focal": 1}
-"""The numbers of elements.h's losses."""
-_OTHER: Final = 2
-"""The number of a loss that an operator adds: its elements are given."""
 _VARIANTS: Final = {"sigmoid": 0, "exp": 1, "quality": 2}
 """The numbers of elements.h's variants of focal loss."""
+_OPERANDS: Final = (
+    *("inputs", "targets", "weight", "pos_weight", "alpha", "mask", "baseline"),
+    "class_weight",
+)
+"""The tensors of a job, as attributes of `Work`."""
+_TARGETS: Final = {"probability": 0, "number": 1, "box": 2}
+"""The numbers of kernel.h's rules for targets."""
 _OUT_OF_MEMORY: Final = 8
+_RULES_OF_ROWS: Final = (1, 6)
+"""Those of values that belong to losses, not to elements: of the mask and the weight."""
 _RESULT: Final = Struct("=qqiiqd2i3i4x")
 """The head of kernel.h's result: count, report's bytes, an error's rule, nan, position and value, planes,
 terms."""
@@ -145,29 +152,52 @@ def native_kernel(threads: int = 1) -> NativeKernel | None:
 
 @lru_cache(maxsize=_CACHED)
 def _job_of(work: Work) -> tuple[library.Job, library.Report | None]:
-    cut, own, alpha = work.cut, work.own, work.own.get("alpha")
-    formula = library.Formula(
-        loss=_LOSSES.get(work.loss, _OTHER),
-        probabilities=work.inputs.name == "probabilities",
-        variant=_VARIANTS[str(own.get("variant", "sigmoid"))],
-        balanced=alpha is not None or work.alpha is not None,
-        gamma=own.get("gamma", 0.0),
-        alpha=alpha if isinstance(alpha, float) else 0.0,
-        smoothing=work.label_smoothing,
+    job = library.Job(
+        formula=_formula_of(work),
+        row_size=work.row_size,
+        target_rule=_TARGETS[LOSSES[work.loss].targets],
+        ids_by_row=work.ids_by_row,
+        allow_nan=work.allow_nan,
+        divisor=SHARES[work.divisor],
     )
-    job = library.Job(formula=formula, allow_nan=work.allow_nan, divisor=SHARES[work.divisor])
-    for name in ("inputs", "targets", "weight", "pos_weight", "alpha", "mask", "baseline"):
+    for name in _OPERANDS:
         operand = getattr(work, name)
         if operand is not None:
             setattr(job, name, _tensor_of(operand))
+    shape = work.inputs.shape
     if work.class_axis is not None:
-        job.classes = cut.shape[work.class_axis]
-        job.class_inner = math.prod(cut.shape[work.class_axis + 1 :])
+        job.classes = shape[work.class_axis]
+        job.class_inner = math.prod(shape[work.class_axis + 1 :])
     if work.ignore_index is not None:
         job.ignores, job.ignored = 2 if math.isnan(work.ignore_index) else 1, work.ignore_index
     if work.background_index is not None:
         job.has_background, job.background = 1, work.background_index
     return job, report_of(work)
+
+
+def _formula_of(work: Work) -> library.Formula:
+    loss, own = LOSSES[work.loss], work.own
+    formula = library.Formula(
+        loss=library.loss_numbers()[loss.name] if loss.is_native else library.other_loss(),
+        probabilities=work.inputs.name == "probabilities",
+        smoothing=work.label_smoothing,
+        own=tuple(_number_of(parameter, own[parameter.name]) for parameter in loss.parameters),
+    )
+    if loss.name == "focal":
+        alpha = own["alpha"]
+        formula.variant = _VARIANTS[str(own["variant"])]
+        formula.balanced = alpha is not None or work.alpha is not None
+        formula.gamma = own["gamma"]
+        formula.alpha = alpha if isinstance(alpha, float) else 0.0
+    return formula
+
+
+def _number_of(parameter: Parameter, value: object) -> float:
+    """Return a parameter's value as the C code takes it; 0 for what it gets in another way, or not at all."""
+    if isinstance(value, str):
+        choices = parameter.schema.get("enum")
+        return float(choices.index(value)) if isinstance(choices, list) else 0.0
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _tensor_of(operand: Operand) -> library.Tensor:
@@ -222,18 +252,25 @@ def _error(work: Work, rule: int, position: int, value: float) -> Exception:
     """Return the exception for an error that the kernel found."""
     if rule == _OUT_OF_MEMORY:
         return MemoryError("the kernel has no memory for the sums")
+    loss, inputs = LOSSES[work.loss], work.inputs
+    box = box_size(str(work.own.get("format")), position)
     found: Rule
     name, found = {
         1: ("mask", MASK),
-        2: ("targets", class_id(work.cut.shape[work.class_axis or 0])),
+        2: ("targets", class_id(work.classes)),
         3: ("targets", WHOLE),
-        4: ("targets", TARGET),
-        5: ("inputs", PROBABILITY if work.inputs.name == "probabilities" else LOGIT),
+        4: ("targets", target_rule(loss)),
+        5: ("inputs", input_rule(inputs.name)),
         6: ("weight", WEIGHT),
         7: ("pos_weight", POS_WEIGHT),
-        9: ("baseline", PROBABILITY if work.inputs.name == "probabilities" else LOGIT),
+        9: ("baseline", input_rule(inputs.name)),
+        10: ("class_weight", CLASS_WEIGHT),
+        11: ("inputs", box),
+        12: ("targets", box),
+        13: ("baseline", box),
     }[rule]
-    return value_error(found, getattr(work, name), position, value)
+    by_row = rule in _RULES_OF_ROWS or (work.ids_by_row and name == "targets")
+    return value_error(found, getattr(work, name), position // work.row_size if by_row else position, value)
 
 
 def _terms(found: ctypes.Array[ctypes.c_char], which: int, count: int) -> list[float]:

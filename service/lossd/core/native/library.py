@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,8 @@ from lossd.types import MAX_DIMENSIONS
 LIBRARY: Final = Path(__file__).with_name("_kernel.so")
 WIDTHS: Final = ("avx512", "avx2", "sse2", "neon")
 """Vector instructions that there is a build for, widest first."""
+MOST_OWN: Final = 8
+"""Most parameters of a loss's own."""
 
 
 class Formula(ctypes.Structure):
@@ -26,6 +29,7 @@ class Formula(ctypes.Structure):
         ("gamma", ctypes.c_double),
         ("alpha", ctypes.c_double),
         ("smoothing", ctypes.c_double),
+        ("own", ctypes.c_double * MOST_OWN),
     )
 
 
@@ -55,8 +59,12 @@ class Job(ctypes.Structure):
         ("alpha", Tensor),
         ("mask", Tensor),
         ("baseline", Tensor),
+        ("class_weight", Tensor),
+        ("row_size", ctypes.c_int64),
         ("class_inner", ctypes.c_int64),
         ("classes", ctypes.c_int64),
+        ("target_rule", ctypes.c_int32),
+        ("ids_by_row", ctypes.c_int32),
         ("ignored", ctypes.c_double),
         ("background", ctypes.c_double),
         ("ignores", ctypes.c_int32),
@@ -182,7 +190,23 @@ def library() -> ctypes.CDLL:
     found.lossd_add_at.argtypes = (pointer, long, pointer, number, long, pointer, pointer)
     found.lossd_add_at.restype = long
     found.lossd_make_canonical.argtypes = (pointer, long, number, number)
+    found.lossd_loss_name.argtypes = (number,)
+    found.lossd_loss_name.restype = ctypes.c_char_p
     return found
+
+
+@cache
+def loss_numbers() -> Mapping[str, int]:
+    """Return the number of each loss that the library has, by its name."""
+    found: dict[str, int] = {}
+    while name := library().lossd_loss_name(len(found)):
+        found[name.decode()] = len(found)
+    return found
+
+
+def other_loss() -> int:
+    """Return the number of a loss that an operator adds: its elements are given."""
+    return len(loss_numbers())
 
 
 @cache

@@ -2,7 +2,7 @@
 #ifndef LOSSD_REPORT_CALIBRATION_H
 #define LOSSD_REPORT_CALIBRATION_H
 
-#include "elements.h"
+#include "losses.h"
 #include "report_sums.h"
 
 /* sigmoid(x) */
@@ -74,7 +74,7 @@ static void score_plainly(const job *job, const block *block, double *p, double 
 {
     const int count = block->count, probabilities = job->formula.probabilities;
     const double *x = block->x, *y = block->y;
-    const formula plain = {LOSSD_BCE, probabilities, 0, 0, 0.0, 0.0, 0.0};
+    const formula plain = {.loss = LOSSD_BCE, .probabilities = probabilities};
     if (!probabilities && !is_cross_entropy(job) && lossd_all_hard(count, x, y)) {
         for (int i = 0; i < count; i++) { /* both from one exp */
             lossd_input input = lossd_logit(0, 0, 1, x[i]);

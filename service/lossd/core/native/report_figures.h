@@ -15,7 +15,9 @@ enum { TOP_ROWS, TOP_ELEMENTS, WORSE_ROWS, WORSE_ELEMENTS, BETTER_ROWS, BETTER_E
 
 typedef struct {
     double x[BLOCK], y[BLOCK], weight[BLOCK], pos_weight[BLOCK], alpha[BLOCK], kept[BLOCK], loss[BLOCK];
-    int count;     /* elements */
+    /* Where rows have losses: their ids, and what row_results has of them for a report; x is the confidence. */
+    double ids[BLOCK], factor[BLOCK], confidence[BLOCK], correct[BLOCK], class_of[BLOCK], predicted[BLOCK];
+    int count;     /* losses */
     int dropped;   /* some are dropped: `kept` says which */
     int64_t start; /* the first element's place in the request */
 } block;

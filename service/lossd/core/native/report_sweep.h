@@ -2,7 +2,7 @@
 #ifndef LOSSD_REPORT_SWEEP_H
 #define LOSSD_REPORT_SWEEP_H
 
-#include "elements.h"
+#include "losses.h"
 #include "report_classes.h"
 
 /* Add to one of the sweep's sums, or to that of each class. */

@@ -116,9 +116,9 @@ def cut_for(shape: tuple[int, ...], axes: tuple[int, ...], elements: int, *, who
     """Return how a request is cut into slices.
 
     Args:
-        shape: The inputs' shape.
+        shape: The losses' shape.
         axes: The axes reduced.
-        elements: Most elements of a slice.
+        elements: Most losses of a slice.
         whole_rows: Cut no row, however long.
     """
     cut = cut_of(shape, axes, elements, whole_rows=whole_rows)

@@ -83,8 +83,10 @@ class InPlace:
         merged = bool(cut.output_shape) and not cut.complete
         if cut.output_shape and cut.outputs > (_MOST_MERGED if merged else MOST_OUTPUTS):
             return False
-        costly = merged or request.params.get("gamma", 1.5) not in _SIMPLE_GAMMAS
-        return cut.size * loss.nanoseconds * (_COSTLY if costly else 1.0) <= self._most
+        gammas = [value for name, value in request.own.items() if name.startswith("gamma")]
+        costly = merged or any(gamma not in _SIMPLE_GAMMAS for gamma in gammas)
+        numbers = cut.size * request.row_size
+        return numbers * loss.nanoseconds * (_COSTLY if costly else 1.0) <= self._most
 
     def compute(self, ready: Prepared, memory: bytes | memoryview, offset: int) -> LossResult:
         """Score a request at once.

@@ -17,6 +17,7 @@ from lossd.core.cut import Cut
 from lossd.core.document.accumulator import NamesOf
 from lossd.core.document.document import document_of
 from lossd.core.kernel import Sums
+from lossd.core.parameters import is_weighted
 from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import ArrayOutputs, channels
 from lossd.engine.dispatch.report_outputs import ReportOutputs, ReportPlan, reserved_bytes
@@ -376,7 +377,7 @@ class Job:
             self._done.set_result(None)
 
     def _result(self) -> LossResult:
-        totals = self._totals.totals(weighted="weight" in self._request.tensors)
+        totals = self._totals.totals(weighted=is_weighted(self._request.tensors))
         arrays: Sequence[Planes] = () if self._outputs is None else self._outputs.finish(self._cut)
         busy = self._busy or {self.slot.ready.device: 0.0}
         device = max(busy, key=lambda name: busy[name])

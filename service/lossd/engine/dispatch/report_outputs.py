@@ -83,21 +83,24 @@ class ReportPlan:
         return self.places * self.place_bytes + self.held_bytes
 
 
-def report_cut(layout: Layout, shape: tuple[int, ...], axes: tuple[int, ...], elements: int) -> Cut:
+def report_cut(
+    layout: Layout, shape: tuple[int, ...], axes: tuple[int, ...], elements: int, size: int = 1
+) -> Cut:
     """Return how a request with a report is cut into slices.
 
     Args:
         layout: The report's figures.
-        shape: The inputs' shape.
+        shape: The losses' shape.
         axes: The axes reduced.
-        elements: Most elements of a slice of a request without a report.
+        elements: Most numbers of the inputs in a slice of a request without a report.
+        size: The numbers of the inputs that have one loss.
     """
     elements = max(1, 4 * elements // (4 + len(layout.spec.gammas)))  # each costs about a quarter of all else
     wanted = _ELEMENTS_PER_FIGURE * (layout.sums.width + layout.counts.width)
-    a_row_each = elements // _THREAD_ELEMENTS * math.prod(shape[1:])
+    a_row_each = elements // _THREAD_ELEMENTS * math.prod(shape[1:]) * size
     elements = max(_LEAST_SHARE * elements, min(_MOST_SHARE * elements, wanted))
     elements = max(elements, min(a_row_each, _MOST_ELEMENTS))
-    cut = cut_for(shape, axes, elements, whole_rows=True)
+    cut = cut_for(shape, axes, max(1, elements // max(1, size)), whole_rows=True)
     while _slice_bytes(layout, cut) > _SLICE_BYTES and cut.elements > cut.row_size:
         cut = cut_for(shape, axes, cut.elements // 2, whole_rows=True)
     return cut

@@ -12,7 +12,7 @@ from lossd.core.cut import Cut
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Sums
 from lossd.core.native.arrays import exact_array
-from lossd.types import ErrorCode, Float64Array, LossRequest, LossResult, RequestError
+from lossd.types import ROWS, ErrorCode, Float64Array, LossRequest, LossResult, RequestError
 
 Planes: TypeAlias = Sequence[Float64Array]
 """Sums of several outputs, as arrays, [outputs] each, that add up to them exactly, in canonical form: the
@@ -82,7 +82,8 @@ def result_of(
         loss=loss,
         reduction=str(request.params["reduction"]),
         count=totals.count,
-        shape=cut.shape,
+        shape=_inputs_shape(request, cut),
+        row_size=request.row_size,
         loss_name=request.loss,
         params=request.own,
         kernel=kernel,
@@ -95,6 +96,14 @@ def result_of(
         loss_terms=loss_terms,
         divisor_terms=divisor_terms,
     )
+
+
+def _inputs_shape(request: LossRequest, cut: Cut) -> tuple[int, ...]:
+    """Return the inputs' shape, with a stream's number of rows."""
+    if not request.shape:
+        return cut.shape
+    first, *others = request.shape
+    return (cut.shape[0] if first == ROWS else first, *others)
 
 
 def planes_of(cut: Cut, memory: Float64Array, planes: int) -> Planes:

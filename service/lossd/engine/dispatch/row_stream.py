@@ -23,7 +23,8 @@ from lossd.engine.dispatch.job import Batch, Job
 from lossd.types import Tensor
 
 _WINDOW_ELEMENTS: Final = 1 << 20
-"""A window has room for at least so many, unless there are fewer: short batches are scored together."""
+"""A window has room for at least so many numbers of the inputs, unless there are fewer: short batches are
+scored together."""
 _NAME_BYTES: Final = 1 << 23
 """A window whose rows have so many bytes of string ids is full."""
 
@@ -105,8 +106,9 @@ class RowStream:
         self._most_rows = most_rows
         self._reserve = reserve
         self._row_bytes = [row.nbytes for row in rows.values()]
-        self._inner = widest.shape[1:]
-        self._row_elements = math.prod(self._inner)
+        self._inner = widest.shape[1:]  # of the losses
+        self._row_losses = math.prod(self._inner)
+        self._row_numbers = max(row.size for row in rows.values())
         self._row_outputs = _row_outputs(self._inner, self._axes)
         self._region: Region | None = None
         self._capacity = -1  # rows that a window has room for
@@ -179,7 +181,7 @@ class RowStream:
 
     def advance(self) -> None:
         """Hand out the rows written so far, if they are enough for a slice."""
-        if (self._arrived() - self._handed) * self._row_elements >= self._elements:
+        if (self._arrived() - self._handed) * self._row_losses >= self._elements:
             self._hand_out()
 
     def close(self) -> Cut:
@@ -234,7 +236,7 @@ class RowStream:
                 return
             self._region.release()
             self._region = None
-        least = _WINDOW_ELEMENTS // max(1, self._row_elements)
+        least = _WINDOW_ELEMENTS // max(1, self._row_numbers)
         self._capacity = max(rows, min(least, self._most_rows))
         ranges = [aligned(nbytes * self._capacity) for nbytes in self._row_bytes]
         self._region = await self._reserve(2 * (sum(ranges) + (_NAME_BYTES if self._named else 0)))

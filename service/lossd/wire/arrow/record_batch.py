@@ -31,7 +31,7 @@ _FOR_NULLS: Final[Mapping[str, str]] = {
     "pos_weight": "fill them with 1 where positives weigh no more than negatives",
     "ids": "give every row an id, or leave the column out",
 } | dict.fromkeys(
-    ("logits", "probabilities", "baseline"),
+    ("logits", "probabilities", "boxes", "baseline"),
     "to leave these elements out of the loss, fill them with 0 and send a column mask that is false there",
 )
 """The remedy for nulls, which could mean several things."""

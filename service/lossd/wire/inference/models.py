@@ -6,7 +6,7 @@ Listed are the usual ones; others are accepted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,21 +14,26 @@ import orjson
 
 from lossd.wire.inference.objects import MODEL_VERSION, OUTPUTS, REPORT
 
-_INPUTS: Final[Mapping[str, tuple[str, tuple[int, ...]]]] = {
-    "logits": ("FP32", (-1, -1)),
-    "probabilities": ("FP32", (-1, -1)),
-    "targets": ("FP32", (-1, -1)),
-    "weight": ("FP32", (-1, -1)),
-    "pos_weight": ("FP32", (-1,)),
-    "mask": ("BOOL", (-1, -1)),
-    "groups": ("INT64", (-1,)),
-    "ids": ("INT64", (-1,)),
-    "baseline": ("FP32", (-1, -1)),
-}
 _OUTPUTS: Final = {**OUTPUTS, REPORT: ("BYTES", 1)}
 _TYPES: Final = {"BYTES": "TYPE_STRING"}
 """Triton's names of datatypes, where they are not TYPE_ and the datatype."""
-_NEEDED: Final = frozenset({"targets"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """An input of a model.
+
+    Attributes:
+        name: The tensor's name.
+        datatype: Its usual datatype.
+        shape: Its usual shape, -1 for any length.
+        optional: Whether a request may leave it out.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +71,13 @@ def server_metadata(version: str) -> dict[str, object]:
     return {"name": "lossd", "version": version, "extensions": extensions}
 
 
-def model_metadata(model: str) -> dict[str, object]:
+def model_metadata(model: str, inputs: Sequence[ModelInput]) -> dict[str, object]:
     """Return the answer to ``GET /v2/models/{model}``: all inputs, optional ones too, and the outputs."""
     return {
         "name": model,
         "versions": [MODEL_VERSION],
         "platform": "lossd",
-        "inputs": [
-            {"name": name, "datatype": datatype, "shape": list(shape)}
-            for name, (datatype, shape) in _INPUTS.items()
-        ],
+        "inputs": [{"name": one.name, "datatype": one.datatype, "shape": list(one.shape)} for one in inputs],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [length]}
             for name, (datatype, length) in _OUTPUTS.items()
@@ -83,11 +85,14 @@ def model_metadata(model: str) -> dict[str, object]:
     }
 
 
-def model_config(model: str, defaults: Mapping[str, object]) -> dict[str, object]:
+def model_config(
+    model: str, inputs: Sequence[ModelInput], defaults: Mapping[str, object]
+) -> dict[str, object]:
     """Return the answer to ``GET /v2/models/{model}/config``, as Triton's ModelConfig.
 
     Args:
         model: The loss's name.
+        inputs: Its inputs.
         defaults: The default of each of its parameters.
     """
     return {
@@ -98,12 +103,12 @@ def model_config(model: str, defaults: Mapping[str, object]) -> dict[str, object
         "max_batch_size": 0,  # the shapes are complete: no batch dimension precedes them
         "input": [
             {
-                "name": name,
-                "data_type": f"TYPE_{datatype}",
-                "dims": list(shape),
-                "optional": name not in _NEEDED,
+                "name": one.name,
+                "data_type": f"TYPE_{one.datatype}",
+                "dims": list(one.shape),
+                "optional": one.optional,
             }
-            for name, (datatype, shape) in _INPUTS.items()
+            for one in inputs
         ],
         "output": [
             {"name": name, "data_type": _TYPES.get(datatype, f"TYPE_{datatype}"), "dims": [length]}

@@ -52,7 +52,7 @@ _NOT_INITIALS: Final = bytes(set(range(256)) - set(b"tf"))  # of true and false
 _NOT_A_NUMBER: Final = re.compile(rb'["{ntf]')
 _NOT_A_NUMBER_OR_BOOL: Final = re.compile(rb'["{n]')
 _FOR_NULL: Final = dict.fromkeys(
-    ("logits", "probabilities"),
+    ("logits", "probabilities", "boxes"),
     "to leave the element out of the loss, send 0 there and a mask that is false there; to have the loss "
     'show that it is missing, send "NaN" with allow_nan=true',
 ) | {
@@ -369,7 +369,7 @@ def _remedy(name: str, initial: str, *, whole: bool) -> str:
     if initial == '"' and name not in NO_SPECIAL:
         return f"send {name} as nested arrays of {numbers}; {TAKEN}"
     if initial in "tf":
-        swapped = "; are logits and targets swapped?" if name in ("logits", "probabilities") else ""
+        swapped = f"; are {name} and targets swapped?" if name in ("logits", "probabilities", "boxes") else ""
         return f"send {name} as nested arrays of numbers{swapped}"
     if initial != "n" or whole:
         return f"send {name} as nested arrays of {numbers}"

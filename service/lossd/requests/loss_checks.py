@@ -1,0 +1,159 @@
+"""What a loss takes, by its entry in the catalog: the names of its tensors, and the shapes of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from lossd.core.catalog import Loss
+from lossd.core.parameters import class_axis, losses_shape, row_size, spans_samples
+from lossd.requests.shapes import Shape, shown_shape
+from lossd.types import GROUP_PREFIX, ROWS, TENSOR_DTYPES, ErrorCode, RequestError, Tensor
+
+BOX: Final = 4
+"""The numbers of a box."""
+
+
+def check_names(loss: Loss, tensors: Mapping[str, Tensor]) -> str:
+    """Check that the loss takes every tensor and none is missing; return the name of the inputs.
+
+    Raises:
+        RequestError: ``unknown_tensor``, ``missing_tensor``, or ``invalid_parameter``: two are inputs.
+    """
+    for name in tensors:
+        if name not in loss.tensors and not name.startswith(GROUP_PREFIX):
+            raise _not_taken(loss, name)
+    first, *others = loss.inputs
+    inputs = [name for name in loss.inputs if name in tensors]
+    if len(inputs) > 1:
+        detail = f"both {inputs[0]} and {inputs[1]} are given; send the one that is meant"
+        place = (f"/{inputs[1]}", f"given beside {inputs[0]}")
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [place])
+    for name, there in ((first, bool(inputs)), ("targets", "targets" in tensors)):
+        if not there:
+            also = f" (or {' or '.join(others)})" if name == first and others else ""
+            detail = f"send {name}{also}; got {', '.join(tensors) or 'none'}"
+            raise RequestError(ErrorCode.MISSING_TENSOR, detail, [(f"/{name}", "missing")])
+    return inputs[0]
+
+
+def check_rows(loss: Loss, params: Mapping[str, object], inputs: str, shape: Shape) -> None:
+    """Check that the inputs' shape has what the loss has one loss for, and that none of these is empty.
+
+    Args:
+        loss: The loss.
+        params: Checked parameters.
+        inputs: The inputs' name.
+        shape: The inputs' shape, which begins with `ROWS` for a stream.
+
+    Raises:
+        RequestError: ``bad_shape``, or ``invalid_parameter``: the class axis is that of the rows.
+    """
+    if not shape:
+        detail = f"{inputs} has no dimensions; send an array of 1 to 8, such as [x] for one number"
+        raise RequestError(ErrorCode.BAD_SHAPE, detail, [(f"/{inputs}", detail)])
+    if not loss.row:
+        return
+    if loss.row == "box":
+        if len(shape) < 2 or shape[-1] != BOX:
+            raise _bad_shape(inputs, shape, f"a box is {BOX} numbers: send [N, {BOX}]")
+        return
+    if len(shape) < 2 and not (loss.row == "sample" and params["per"] == "all"):
+        raise _too_flat(loss, inputs, shape)
+    axis = class_axis(params, shape)
+    by_sample = loss.row == "classes" or not spans_samples(loss, params)
+    if axis == 0 and (loss.row == "classes" or (by_sample and params["targets_format"] == "index")):
+        detail = (
+            f"class_axis is axis 0 of the inputs' {shown_shape(shape)}, where the samples lie; send inputs "
+            "[N, C, ...], and name the classes' axis, such as class_axis=1"
+        )
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/class_axis", detail)])
+    if not row_size(loss, params, shape) and 0 not in losses_shape(loss, params, shape):
+        raise _bad_shape(inputs, shape, f"each {row_name(loss, params)} is empty; send some numbers for it")
+
+
+def check_streamed(loss: Loss, params: Mapping[str, object]) -> None:
+    """Refuse a stream for losses that no part of the rows has.
+
+    Raises:
+        RequestError: ``invalid_parameter``.
+    """
+    if spans_samples(loss, params):
+        detail = (
+            f"per={params['per']} has losses over all samples, which neither a stream nor parts of the rows "
+            "add up to; send all of them as one body, such as .npy files, or take per=sample"
+        )
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/per", f"{params['per']} of a stream")])
+
+
+def check_reported(loss: Loss, params: Mapping[str, object]) -> None:
+    """Refuse a report of losses that are no sample's.
+
+    Raises:
+        RequestError: ``invalid_parameter``.
+    """
+    if "report" in params and spans_samples(loss, params):
+        detail = (
+            f"per={params['per']} has losses over all samples, and a report is of samples; take per=sample, "
+            "or leave report out"
+        )
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/per", f"{params['per']} in a report")])
+
+
+def check_dense_ids(loss: Loss, params: Mapping[str, object]) -> None:
+    """Refuse an ignore_index, which drops rows by their class, where rows have a probability of every class.
+
+    Raises:
+        RequestError: ``invalid_parameter``.
+    """
+    dense = loss.row == "classes" and params["targets_format"] == "dense"
+    if dense and params["ignore_index"] is not None:
+        detail = (
+            "ignore_index is a class id that drops its row, and these targets are a probability of every "
+            "class; send a mask that is 0 for the rows to drop"
+        )
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/ignore_index", "beside dense targets")])
+
+
+def row_name(loss: Loss, params: Mapping[str, object]) -> str:
+    """Return what has one loss, in a word or two."""
+    if loss.row == "sample":
+        return "request" if params["per"] == "all" else str(params["per"])
+    return {"": "element", "classes": "row of classes", "box": "box"}[loss.row]
+
+
+def _not_taken(loss: Loss, name: str) -> RequestError:
+    """Return the error of a tensor that the loss does not take."""
+    if name not in TENSOR_DTYPES:
+        detail = f"there is no tensor {name!r}; there are {', '.join(loss.tensors)}"
+        return RequestError(ErrorCode.UNKNOWN_TENSOR, detail, [(f"/{name}", "unknown tensor")])
+    factors = [one.name for one in loss.parameters if one.name in ("class_weight", "alpha")]
+    if name == "pos_weight":
+        remedy = f"take {factors[0]}, or leave it out" if factors else "leave it out"
+    elif name != "probabilities" or loss.targets == "box":
+        remedy = f"its inputs are {' or '.join(loss.inputs)}"
+    elif loss.row == "classes":
+        remedy = "send their logarithms as logits, of which the softmax is these probabilities again"
+    else:
+        remedy = "send them as logits, which may be any numbers"
+    detail = f"{loss.name} takes no {name}; {remedy}"
+    return RequestError(ErrorCode.UNKNOWN_TENSOR, detail, [(f"/{name}", f"not a tensor of {loss.name}")])
+
+
+def _too_flat(loss: Loss, inputs: str, shape: Shape) -> RequestError:
+    """Return the error of inputs that have one dimension, where samples have numbers of their own."""
+    if shape[0] == ROWS:
+        remedy = "send a column of lists, one for each row"
+    elif loss.row == "classes":
+        remedy = (
+            "there is one loss for each row of classes: send [N, C], such as [[x, y, z]] for one row; a "
+            "number for each label is for losses of elements, such as bce"
+        )
+    else:
+        remedy = "each sample would be one number: send [N, ...], or take per=all for one loss of them all"
+    return _bad_shape(inputs, shape, remedy)
+
+
+def _bad_shape(inputs: str, shape: Shape, remedy: str) -> RequestError:
+    detail = f"{inputs} has shape {shown_shape(shape)}; {remedy}"
+    return RequestError(ErrorCode.BAD_SHAPE, detail, [(f"/{inputs}", f"shape {shown_shape(shape)}")])
