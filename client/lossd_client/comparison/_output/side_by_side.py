@@ -123,9 +123,11 @@ class SideBySide:
             ("95 % interval, by rows", *(_interval(each) for each in both), ""),
             ("standard error, by rows", *self._differing([each.stderr for each in both])),
         ]
-        for name in _COUNTED:
-            if name != "elements" or not is_by_row(self.new):
-                rows.append((name, *self._differing([getattr(each, name) for each in both])))
+        rows += [
+            (name, *self._differing([getattr(each, name) for each in both]))
+            for name in _COUNTED
+            if name != "elements" or not is_by_row(self.new)
+        ]
         listed = table(("figure", *self._head()), rows, caption="All rows")
         return Section("Both runs", scrolled(listed, "All rows"))
 
