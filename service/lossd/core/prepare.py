@@ -287,7 +287,7 @@ def report_of(
         class_axis=axis,
         classes=classes,
         by_target=by_target,
-        weighted="weight" in tensors or params.get("class_weight") is not None,
+        weighted="weight" in tensors or "class_weight" in tensors,
         by_count=params["normalizer"] == "count",
         group_columns=len(group_dtypes(tensors)),
     )

@@ -10,6 +10,7 @@
 
 #include "report_calibration.h"
 #include "report_classes.h"
+#include "report_confidence.h"
 #include "report_histogram.h"
 #include "report_memory.h"
 #include "report_pairs.h"
@@ -47,7 +48,9 @@ static void add_figures(const job *job, const report *report, const char *base, 
         add_histogram(report, block, figures);
     if (report->top)
         list_elements(report, base, block, NULL, NULL, block->loss, 1.0, figures->lists + TOP_ELEMENTS);
-    if (report->at.bin_count >= 0)
+    if (report->at.bin_count >= 0 && report->by_target)
+        add_confidence(job, report, base, block, figures);
+    else if (report->at.bin_count >= 0)
         add_calibration(job, report, block, figures);
     if (report->at.sweep >= 0) {
         if (job->formula.loss == LOSSD_FOCAL && job->formula.variant == LOSSD_EXP)
