@@ -14,7 +14,7 @@ from lossd.core.exact_sum import ExactArray, ExactSum
 from lossd.core.kernel import Kernel, Sums
 from lossd.core.losses.kernel import TorchKernel
 from lossd.core.native.kernel import native_kernel
-from lossd.core.parameters import check_params, reduced_axes
+from lossd.core.parameters import check_params, losses_shape, reduced_axes
 from lossd.core.prepare import Work, prepare
 from lossd.types import Float64Array, Tensor
 
@@ -22,7 +22,10 @@ Array = npt.NDArray[Any]
 
 BLOCK = 32768
 """Elements of a part here at most."""
-TENSORS = ("logits", "probabilities", "targets", "weight", "pos_weight", "mask", "alpha")
+TENSORS = (
+    *("logits", "probabilities", "boxes", "targets", "weight", "pos_weight", "mask", "alpha"),
+    *("class_weight", "baseline"),
+)
 NATIVE = native_kernel()
 KERNELS: list[Kernel] = [*([NATIVE] if NATIVE else []), TorchKernel()]
 
@@ -52,8 +55,13 @@ def work(
     **params: object,
 ) -> Job:
     """A request; tensors of ``bfloat16`` are bit patterns."""
-    shape = next(tensors[name] for name in ("logits", "probabilities") if name in tensors).shape
-    checked = check_params(LOSSES[loss], params)
+    entry = LOSSES[loss]
+    inputs = next(tensors[name] for name in entry.inputs if name in tensors)
+    if entry.row == "classes":
+        by_index = tensors["targets"].ndim < inputs.ndim
+        params = {"targets_format": "index" if by_index else "dense", **params}
+    checked = check_params(entry, params)
+    shape = losses_shape(entry, checked, inputs.shape)
     laid, body = lay(tensors, bfloat16)
     return Job(prepare(loss, checked, shape, reduced_axes(checked, shape), elements, laid), body)
 
@@ -84,7 +92,7 @@ def elements(
     tensors = {
         name: np.asarray(value)
         for name, value in given.items()
-        if name in TENSORS and (name != "alpha" or isinstance(value, np.ndarray))
+        if name in TENSORS and (name not in ("alpha", "class_weight") or isinstance(value, np.ndarray))
     }
     params = {name: value for name, value in given.items() if name not in tensors}
     job = work(loss, tensors, reduction="none", **params)
@@ -169,7 +177,7 @@ def _by_all(job: Job, index: int) -> tuple[Sums, list[Float64Array]]:
 
 
 def _merged(job: Job, parts: Iterable[Sums]) -> Figures:
-    merged = Figures(ExactSum(), ExactSum() if job.work.weight else None, ExactSum(), 0)
+    merged = Figures(ExactSum(), ExactSum() if job.work.weighted else None, ExactSum(), 0)
     for part in parts:
         merged.sum.add_all(part.loss)
         merged.positives.add_all(part.positives)

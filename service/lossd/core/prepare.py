@@ -10,7 +10,7 @@ from typing import Final, cast
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.cut import Cut, cut_of
 from lossd.core.operand import Operand, spread
-from lossd.core.parameters import class_axis, divisor, own_params
+from lossd.core.parameters import class_axis, divisor, is_weighted, own_params, row_axes
 from lossd.core.report.layout import Inputs, Layout
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.types import GROUP_PREFIX, ITEMSIZE, Divisor, Tensor
@@ -170,25 +170,6 @@ def prepare(
     )
 
 
-def row_axes(loss: Loss, params: Mapping[str, object], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the axes of a row, which has one loss; none if each element has one.
-
-    Args:
-        loss: The loss.
-        params: Its checked parameters.
-        shape: The inputs' shape.
-    """
-    everything = tuple(range(len(shape)))
-    if not loss.row:
-        return ()
-    if loss.row == "box":
-        return everything[-1:]
-    if loss.row == "sample" and params["per"] != "class":
-        return everything[1:] if params["per"] == "sample" else everything
-    axis = class_axis(params, shape)
-    return (axis,) if loss.row == "classes" else everything[:axis] + everything[axis + 1 :]
-
-
 class _Spread:
     """Spreads the tensors of a request over its elements, losses or classes.
 
@@ -287,7 +268,7 @@ def report_of(
         class_axis=axis,
         classes=classes,
         by_target=by_target,
-        weighted="weight" in tensors or "class_weight" in tensors,
+        weighted=is_weighted(tensors),
         by_count=params["normalizer"] == "count",
         group_columns=len(group_dtypes(tensors)),
     )
@@ -304,8 +285,9 @@ def _classes_of(
     if loss.row == "classes":
         dimensions = len(shape) + 1
         axis = class_axis(params, (1,) * dimensions)
-        own = next(tensors[name].shape for name in loss.inputs if name in tensors)
-        return None, own[axis - dimensions]  # from the end: those of one row lack the first
+        return None, inputs_shape(loss, tensors)[
+            axis - dimensions
+        ]  # from the end: those of one row lack the first
     axis = 0 if loss.row else class_axis(params, shape)
     return (axis, shape[axis]) if axis else (None, 0)
 
@@ -317,7 +299,7 @@ def _ignore_index(params: Mapping[str, object]) -> float | None:
 
 def _share(params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Divisor | None:
     normalizer = params["normalizer"]
-    if normalizer == "weight" and not {"weight", "class_weight"} & tensors.keys():
+    if normalizer == "weight" and not is_weighted(tensors):
         return "count"
     return cast("Divisor", normalizer) if isinstance(normalizer, str) else None
 

@@ -128,10 +128,10 @@ def _split(value: Tensor) -> _Split:
     return _Split(c, n, up, float_of((2046 - exponent) << 52))
 
 
-def minus_log(value: Tensor) -> Pair:
-    """Return ``-log(value)`` for 0 < value <= 1/2; for 0 some number > 0."""
+def minus_log(value: Tensor, low: Tensor | float = 0.0) -> Pair:
+    """Return ``-log(value + low)`` for 0 < value <= 1/2; for 0 some number > 0."""
     split = _split(value)
-    rest = split.n * _LN2_LOW + log1p(split.c - 1.0).hi
+    rest = split.n * _LN2_LOW + log1p(split.c - 1.0, low * split.up * split.scale).hi
     return sum_of_ordered(-(split.n * _LN2_HIGH), -rest)
 
 

@@ -5,7 +5,11 @@
 /* Each element has a loss. */
 #define ELEMENT_LOSSES(X) \
     X(bce)                \
-    X(focal)
+    X(focal)              \
+    X(asymmetric)         \
+    X(varifocal)          \
+    X(squared)            \
+    X(hinge)
 /* Each row of elements has one. */
 #define ROW_LOSSES(X)
 

@@ -2,9 +2,12 @@
 #ifndef LOSSD_LOSSES_H
 #define LOSSD_LOSSES_H
 
+#include "asymmetric.h"
 #include "catalog.h"
 #include "elements.h"
+#include "margins.h"
 #include "rows.h"
+#include "varifocal.h"
 
 /* The losses of up to LOSSD_PIECE elements.
  *   x: logits or probabilities; y: targets before smoothing; k: pos_weight, or NULL for 1; a: alpha of each

@@ -21,7 +21,7 @@ typedef struct {
     const double *ids;    /* the class of each row; NULL where each number has a target */
     const tensor *inputs; /* the job's inputs, or the baseline's */
     int drops;            /* some numbers are left out of their rows: `kept` says which */
-    double *x, *y, *kept; /* what is read, of BLOCK numbers each */
+    double *x, *y, *kept; /* what is read: BLOCK numbers each, and room for LANES more */
 } rows;
 
 /* What is found of each row, [count]. */

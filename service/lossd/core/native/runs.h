@@ -11,9 +11,9 @@ static int has_rows(const job *job)
     return job->formula.loss > LOSSD_BEFORE_ROW_LOSSES && job->formula.loss < LOSSD_OTHER;
 }
 
-/* Where rows are read into. */
+/* Where rows are read into; a vector may be taken from the last number on. */
 typedef struct {
-    double x[BLOCK], y[BLOCK], kept[BLOCK];
+    double x[BLOCK + LANES], y[BLOCK + LANES], kept[BLOCK + LANES];
 } row_memory;
 
 /* Rows of the inputs, or of the baseline's; next_rows() says which. */
