@@ -80,6 +80,8 @@ def refuse(checks: Sequence[Check]) -> None:
     Raises:
         RequestError: For the first wrong value of the first check that fails.
     """
+    if not checks:
+        return
     failed = torch.stack([check.wrong.any() for check in checks]).tolist()  # one wait for all of them
     for check, fails in zip(checks, failed, strict=True):
         if fails:
