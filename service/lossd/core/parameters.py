@@ -208,10 +208,10 @@ def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> RequestEr
         remedy = "tensors goes with application/x-npy, whose arrays have no names"
     elif others and instead:
         remedy = f"{_listed(others)} it; here take {' or '.join(instead)}"
-    elif near := suggestion(name, [*names, *loss.tensors]):
-        remedy = near.removeprefix("; ")
     elif others:
         remedy = f"{_listed(others)} it; {loss.name} takes {', '.join(sorted(names))}"
+    elif near := suggestion(name, [*names, *loss.tensors]):
+        remedy = near.removeprefix("; ")
     else:
         remedy = f"it takes {', '.join(sorted(names))}"
     detail = f"{loss.name} has no parameter {shown(name)}; {remedy}"

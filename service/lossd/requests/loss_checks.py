@@ -86,20 +86,6 @@ def check_streamed(loss: Loss, params: Mapping[str, object]) -> None:
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/per", f"{params['per']} of a stream")])
 
 
-def check_reported(loss: Loss, params: Mapping[str, object]) -> None:
-    """Refuse a report of losses that are no sample's.
-
-    Raises:
-        RequestError: ``invalid_parameter``.
-    """
-    if "report" in params and spans_samples(loss, params):
-        detail = (
-            f"per={params['per']} has losses over all samples, and a report is of samples; take per=sample, "
-            "or leave report out"
-        )
-        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/per", f"{params['per']} in a report")])
-
-
 def check_dense_ids(loss: Loss, params: Mapping[str, object]) -> None:
     """Refuse an ignore_index, which drops rows by their class, where rows have a probability of every class.
 

@@ -29,7 +29,6 @@ from lossd.engine.dispatch.report_outputs import report_cut
 from lossd.requests.loss_checks import (
     check_dense_ids,
     check_names,
-    check_reported,
     check_rows,
     check_streamed,
     row_name,
@@ -249,7 +248,6 @@ def _check_parameters(loss: Loss, sent: Mapping[str, object]) -> dict[str, objec
     check_targets(params)
     if not REPORT_BY_NAME.keys().isdisjoint(params):
         check_report(loss, params)
-        check_reported(loss, params)
     return params
 
 

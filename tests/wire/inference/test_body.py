@@ -28,6 +28,7 @@ from lossd.wire.inference.data import MAX_DESCRIPTION_BYTES
 from lossd.wire.inference.models import (
     Duration,
     ModelFigures,
+    ModelInput,
     model_config,
     model_metadata,
     model_stats,
@@ -864,8 +865,13 @@ def test_what_the_server_and_its_models_say_of_themselves() -> None:
     server = server_metadata("1.2")
     assert (server["name"], server["version"]) == ("lossd", "1.2")
     assert "binary_tensor_data" in str(server["extensions"])
-    metadata = model_metadata("focal")
-    config = model_config("focal", {"alpha": 0.25, "axis": None, "variant": "sigmoid", "allow_nan": False})
+    inputs = [
+        ModelInput("logits", "FP32", (-1, -1), optional=False),
+        ModelInput("ids", "INT64", (-1,), optional=True),
+    ]
+    metadata = model_metadata("focal", inputs)
+    defaults = {"alpha": 0.25, "axis": None, "variant": "sigmoid", "allow_nan": False}
+    config = model_config("focal", inputs, defaults)
     assert (metadata["name"], metadata["versions"], metadata["platform"]) == ("focal", ["1"], "lossd")
     assert config["parameters"] == {
         "alpha": {"string_value": "0.25"}, "axis": {"string_value": "null"},
@@ -875,7 +881,7 @@ def test_what_the_server_and_its_models_say_of_themselves() -> None:
         listed, described = metadata[f"{kind}s"], config[kind]
         assert isinstance(listed, list)
         assert isinstance(described, list)
-        expected = TENSOR_DTYPES if kind == "input" else EVERY
+        expected = ["logits", "ids"] if kind == "input" else EVERY
         assert [tensor["name"] for tensor in listed] == list(expected)
         for tensor, entry in zip(listed, described, strict=True):
             assert entry["name"] == tensor["name"]
@@ -883,14 +889,13 @@ def test_what_the_server_and_its_models_say_of_themselves() -> None:
             assert entry["data_type"] == f"TYPE_{datatype}"
             assert entry["dims"] == tensor["shape"]
             if kind == "input":
-                assert DATATYPES[tensor["datatype"]] in TENSOR_DTYPES[tensor["name"]]
-                assert entry["optional"] == (tensor["name"] != "targets")
+                assert entry["optional"] == (tensor["name"] != "logits")
     json.dumps([server, metadata, config])
 
 
 def test_the_parameters_of_a_configuration_may_be_sent_as_they_are() -> None:
     defaults = {"alpha": 0.25, "axis": None, "variant": "sigmoid", "allow_nan": False, "list": [1, 2.5]}
-    listed = model_config("focal", defaults)["parameters"]
+    listed = model_config("focal", (), defaults)["parameters"]
     assert isinstance(listed, dict)
     texts = {name: entry["string_value"] for name, entry in listed.items()}
     assert read(json.dumps({**document(), "parameters": texts}).encode()).params == defaults

@@ -24,7 +24,7 @@ from lossd.api.scoring.array_answer import check_output
 from lossd.api.scoring.body import expanded_limit, whole_body_limit
 from lossd.api.scoring.request_spec import LossSpec, SpecFields, read_spec
 from lossd.core.catalog import LOSSES, Loss
-from lossd.core.checks import LOGIT, PROBABILITY, TARGET, WEIGHT, Rule, value_error
+from lossd.core.checks import LOGIT, PROBABILITY, TARGET, WEIGHT, Rule, box_size, value_error
 from lossd.core.cut import Cut
 from lossd.core.document.accumulator import ReportSums
 from lossd.core.document.document import document_of
@@ -167,10 +167,9 @@ def _read_json(text: str) -> None:
     _read("application/json", text.encode())
 
 
-def _value_error(rule: Rule, name: str, value: float) -> RequestError:
-    """Return the error of a value in row 17, column 3 of a tensor."""
-    rows, columns = 32, 80
-    tensor = Tensor("float32", (rows, columns), 0)
+def _value_error(rule: Rule, name: str, value: float, columns: int = 80) -> RequestError:
+    """Return the error of a value in row 17, column 3 of a tensor of 32 rows."""
+    tensor = Tensor("float32", (32, columns), 0)
     operand = Operand(name, tensor, tensor.shape, (0, 1), (4 * columns, 4), 0)
     return value_error(rule, operand, 17 * columns + 3, value)
 
@@ -212,6 +211,7 @@ _RETURNED: Final[Mapping[ErrorCode, Callable[[], RequestError]]] = {
     ErrorCode.PROBABILITY_OUT_OF_RANGE: lambda: _value_error(PROBABILITY, "probabilities", 1.2),
     ErrorCode.WEIGHT_OUT_OF_RANGE: lambda: _value_error(WEIGHT, "weight", -1.0),
     ErrorCode.NON_FINITE_INPUT: lambda: _value_error(LOGIT, "logits", float("nan")),
+    ErrorCode.INVERTED_BOX: lambda: _value_error(box_size("xyxy", 3), "boxes", 12.5, columns=4),
     ErrorCode.EMPTY_MEAN: lambda: empty_mean(()),
     ErrorCode.INTERNAL_ERROR: lambda: FAILED,
     ErrorCode.WORKER_CRASHED: crashed,

@@ -46,6 +46,25 @@ _FINE_LOG_TAIL: Final = _hex(
     "0x1.745cf8e2a0693p-3", "0x1.3b1c3bf61d111p-3", "0x1.0fbdf27fbfc74p-3", "0x1.0c09ce6dcf5ffp-3",
 )  # fmt: skip
 
+_SHORT_EXP_TAIL: Final = _hex(
+    "0x1.5555555555556p-3", "0x1.5555555519411p-5", "0x1.11111110ca013p-7", "0x1.6c17bb61d63c9p-10",
+    "0x1.a01b3b1ae42a1p-13",
+)  # fmt: skip
+_ROOTS: Final = _hex(
+    "0x1.0000000000000p+0", "0x1.ea4afa2a490dap-1", "0x1.d5818dcfba487p-1", "0x1.c199bdd85529cp-1",
+    "0x1.ae89f995ad3adp-1", "0x1.9c49182a3f090p-1", "0x1.8ace5422aa0dbp-1", "0x1.7a11473eb0187p-1",
+    "0x1.6a09e667f3bcdp-1", "0x1.5ab07dd485429p-1", "0x1.4bfdad5362a27p-1", "0x1.3dea64c123422p-1",
+    "0x1.306fe0a31b715p-1", "0x1.2387a6e756238p-1", "0x1.172b83c7d517bp-1", "0x1.0b5586cf9890fp-1",
+)  # fmt: skip
+"""2^-(i / 16)."""
+_ROOTS_LOW: Final = _hex(
+    "0x0.0p+0", "-0x1.e9c23179c2893p-55", "0x1.2ed02d75b3707p-56", "0x1.11065895048ddp-56",
+    "0x1.7a1cd345dcc81p-55", "0x1.c7c46b071f2bep-57", "0x1.6e9f156864b27p-55", "-0x1.41577ee04992fp-56",
+    "-0x1.bdd3413b26456p-55", "0x1.6324c054647adp-55", "0x1.d4397afec42e2p-57", "0x1.ada0911f09ebcp-56",
+    "0x1.6f46ad23182e4p-56", "0x1.9b07eb6c70573p-55", "-0x1.19041b9d78a76p-56", "0x1.8a62e4adc610bp-55",
+)  # fmt: skip
+"""What is lost of them."""
+
 _LOG2_E: Final = float.fromhex("0x1.71547652b82fep+0")
 _LN2_HIGH: Final = float.fromhex("0x1.62e42feep-1")
 """Short enough that its product with an exponent is exact."""
@@ -94,6 +113,26 @@ def exp_minus(t: Tensor, low: Tensor | float = 0.0, *, fine: bool = False) -> Ex
         square_and_on = (first * first) * (0.5 + first * _polynomial(_EXP_TAIL, first))
         q = sum_of_ordered(first, square_and_on)
     return Exp(q, bits_of(shifted) & 0xFFF)
+
+
+def rounded_exp_minus(t: Tensor, low: Tensor) -> Tensor:
+    """Return ``exp(-(t + low))`` for t >= 0, to little more than half a unit of its last place.
+
+    It is 2^-(n / 16) exp(r), with the integer n nearest to 16 t / ln(2), and a power from a table, as a pair.
+    """
+    near = torch.where(t > FAR, FAR, t)
+    shifted = near * (16.0 * _LOG2_E) + _TO_INTEGER
+    n = shifted - _TO_INTEGER
+    r = (n * (_LN2_HIGH / 16.0) - near) + (n * (_LN2_LOW / 16.0) - low)
+    c0, c1, c2, c3, c4 = _SHORT_EXP_TAIL
+    square = r * r
+    tail = (c0 + c1 * r) + ((c2 + c3 * r) + c4 * square) * square
+    q = r + square * (0.5 + r * tail)
+    bits = bits_of(shifted) & 0xFFFF
+    place = bits & 15
+    high = torch.tensor(_ROOTS, dtype=torch.float64, device=t.device)[place]
+    value = high + (torch.tensor(_ROOTS_LOW, dtype=torch.float64, device=t.device)[place] + high * q)
+    return scaled(value, bits >> 4)
 
 
 def scaled(value: Tensor, n: Tensor) -> Tensor:

@@ -11,7 +11,9 @@
     X(squared)            \
     X(hinge)
 /* Each row of elements has one. */
-#define ROW_LOSSES(X)
+#define ROW_LOSSES(X) \
+    X(cross_entropy)  \
+    X(softmax_focal)
 
 #define LOSSD_NUMBER(name) LOSSD_NUMBER_##name,
 enum {

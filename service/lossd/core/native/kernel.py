@@ -165,6 +165,8 @@ def _job_of(work: Work) -> tuple[library.Job, library.Report | None]:
         if operand is not None:
             setattr(job, name, _tensor_of(operand))
     shape = work.inputs.shape
+    if work.ids_by_row:
+        job.classes = work.classes
     if work.class_axis is not None:
         job.classes = shape[work.class_axis]
         job.class_inner = math.prod(shape[work.class_axis + 1 :])

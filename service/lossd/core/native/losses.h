@@ -7,6 +7,7 @@
 #include "elements.h"
 #include "margins.h"
 #include "rows.h"
+#include "softmax.h"
 #include "varifocal.h"
 
 /* The losses of up to LOSSD_PIECE elements.
