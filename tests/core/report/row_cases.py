@@ -18,6 +18,7 @@ from lossd.core.kernel import Kernel
 from lossd.core.parameters import check_params, losses_shape, options_of, own_params, reduced_axes
 from lossd.core.prepare import prepare
 from lossd.types import LossRequest, LossResult
+from lossd.wire.json.writing import write_value
 
 ROWS: dict[str, list[tuple[tuple[int, ...], int]]] = {
     "": [((40, 6), -1), ((5, 4, 7), 1)],
@@ -124,7 +125,7 @@ class _Draw:
         }
         if "calibration" not in self.loss.without:
             case.report["calibration_bins"] = int(self.rng.choice([2, 10, 64]))
-        case.elements = int(self.rng.choice([1, 7, 40, 1 << 15]))
+        case.elements = int(self.rng.choice([1, 7, 40, 1 << 15])) if shape[0] < 100 else 400
         return case
 
     def inputs(self) -> Array:
@@ -176,7 +177,8 @@ class _Draw:
         targets = self.rng.random(self.shape) ** 8
         hard = targets == targets.max(self.axis, keepdims=True)
         soft = np.round(targets / targets.sum(self.axis, keepdims=True), 3)
-        return np.where(self.maybe(0.5), hard, soft).astype("f8")
+        found: Array = np.where(self.maybe(0.5), hard, soft).astype("f8")
+        return found
 
     def normalizer(self) -> None:
         (parameter,) = (each for each in self.loss.all_parameters if each.name == "normalizer")
@@ -224,6 +226,4 @@ def scored(kernel: Kernel, case: RowCase) -> Scored:
         device=kernel.device,
         options=request.options,
     )
-    from lossd.wire.json.writing import write_value
-
     return Scored(orjson.loads(write_value(document_of(report, result, request))), result)
