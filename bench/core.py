@@ -9,62 +9,37 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
+from bench.rivals import RIVALS, Numbers, Rival, labels
 from bench.table import Figure, number, of_figures, options, table, tell
 from lossd.core.catalog import LOSSES
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Kernel
 from lossd.core.losses.kernel import TorchKernel
 from lossd.core.native.kernel import NativeKernel
-from lossd.core.parameters import check_params, reduced_axes
+from lossd.core.parameters import check_params, losses_shape, reduced_axes
 from lossd.core.prepare import prepare
-from lossd.types import Tensor
 
 ELEMENTS = 1 << 17
 """Elements of a part, as in a worker."""
-SMALL, CACHED, LARGE = (32, 80), (4096, 80), (1 << 24,)
-GAMMA, ALPHA = 1.5, 0.25
+SMALL, LARGE = (32, 80), (1 << 24,)
 REPORTED = (16384, 80)
 """The shape whose reports are measured, in parts as a worker with two threads gets."""
 SWEPT = (0.0, 1.0, 1.5, 2.0, 3.0)
 REPORT_BYTES = 1 << 26
 """More than a partial report takes."""
 
-Array = npt.NDArray[Any]
-
-
-class Numbers(NamedTuple):
-    """Numbers to score: a body for lossd, and the same numbers as tensors for torch."""
-
-    shape: tuple[int, ...]
-    body: memoryview
-    tensors: dict[str, Tensor]
-    logits: torch.Tensor
-    targets: torch.Tensor
-
-
-def numbers(shape: tuple[int, ...]) -> Numbers:
-    """Return float32 logits and 0/1 targets."""
-    rng = np.random.default_rng(0)
-    body = np.stack([rng.normal(0, 3, shape), rng.random(shape) < 0.1]).astype(np.float32)
-    tensors = {
-        name: Tensor("float32", shape, offset)
-        for name, offset in (("logits", 0), ("targets", body.nbytes // 2))
-    }
-    logits, targets = torch.from_numpy(body)
-    return Numbers(shape, memoryview(body.data).cast("B"), tensors, logits, targets)
-
 
 def ours(kernel: Kernel, loss: str, given: Numbers, elements: int = ELEMENTS) -> float:
     """Return lossd's mean."""
-    params = check_params(LOSSES[loss], {})
-    work = prepare(loss, params, given.shape, reduced_axes(params, given.shape), elements, given.tensors)
+    entry = LOSSES[loss]
+    params = check_params(entry, RIVALS[loss].params)
+    shape = losses_shape(entry, params, given.shape)
+    work = prepare(loss, params, shape, reduced_axes(params, shape), elements, given.tensors)
     parts = [kernel.score(work, given.body, 0, index) for index in range(work.cut.parts)]
     if len(parts) == 1:
         return parts[0].loss[0] / parts[0].count
@@ -72,19 +47,6 @@ def ours(kernel: Kernel, loss: str, given: Numbers, elements: int = ELEMENTS) ->
     for part in parts:
         total.add_all(part.loss)
     return total.value / work.cut.size
-
-
-def torch_bce(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Return the mean of torch.nn.BCEWithLogitsLoss, float32."""
-    return torch.nn.functional.binary_cross_entropy_with_logits(x, y).item()
-
-
-def yolov5_focal(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Return the mean of YOLOv5's FocalLoss, float32."""
-    losses = torch.nn.functional.binary_cross_entropy_with_logits(x, y, reduction="none")
-    p = torch.sigmoid(x)
-    p_t = y * p + (1 - y) * (1 - p)
-    return (losses * (y * ALPHA + (1 - y) * (1 - ALPHA)) * (1.0 - p_t) ** GAMMA).mean().item()
 
 
 def seconds(action: Callable[[], object], times: int, clock: Callable[[], float]) -> float:
@@ -114,20 +76,8 @@ class Race(NamedTuple):
 
 def races(fast: Kernel, slow: Kernel) -> list[Race]:
     """Return the comparisons."""
-    small, cached, large = numbers(SMALL), numbers(CACHED), numbers(LARGE)
-    found = []
-    for loss, rival in (("bce", torch_bce), ("focal", yolov5_focal)):
-        name = "torch's float32 BCE" if loss == "bce" else "YOLOv5's formula in torch"
-        for what, given, times in (("4,096x80 in the cache", cached, 20), ("16.7 M elements", large, 1)):
-
-            def theirs(rival: Callable[..., float] = rival, given: Numbers = given) -> float:
-                return rival(given.logits, given.targets)
-
-            def native(loss: str = loss, given: Numbers = given) -> float:
-                return ours(fast, loss, given)
-
-            found.append(Race(Figure(f"{loss}, {what}: {name} by lossd"), theirs, native, times))
-
+    small, large = labels(SMALL), labels(LARGE)
+    found = [race for loss in LOSSES for race in against_rival(fast, loss)]
     params, body = check_params(LOSSES["bce"], {}), bytes(small.body)
     work = prepare("bce", params, SMALL, reduced_axes(params, SMALL), ELEMENTS, small.tensors)
 
@@ -137,7 +87,7 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
         return found.loss[0] / found.count
 
     def torch_call() -> float:
-        return torch_bce(small.logits, small.targets)
+        return RIVALS["bce"].mean(small)
 
     found.append(
         Race(
@@ -157,23 +107,47 @@ def races(fast: Kernel, slow: Kernel) -> list[Race]:
 
     figure = Figure("focal, 16.7 M elements, by the clock: one thread by two")
     found.append(Race(figure, on_one, on_two, 1, time.perf_counter))
-    for loss in LOSSES:
+    return [*found, *(against_definition(fast, slow, loss) for loss in LOSSES)]
 
-        def defined(loss: str = loss) -> float:
-            return ours(slow, loss, cached)
 
-        def compiled(loss: str = loss) -> float:
-            return ours(fast, loss, cached)
+def against_rival(fast: Kernel, loss: str) -> Iterator[Race]:
+    """Yield the comparisons of a loss with the form that is written in torch."""
+    rival = RIVALS[loss]
+    for shape, where, times in zip(rival.shapes, ("in the cache", "of 16.7 M inputs"), (20, 1), strict=True):
+        given = rival.make(shape)
 
-        found.append(
-            Race(Figure(f"{loss}, 4,096x80: the torch definition by the native kernel"), defined, compiled, 2)
-        )
-    return found
+        def theirs(given: Numbers = given) -> float:
+            return rival.mean(given)
+
+        def native(given: Numbers = given) -> float:
+            return ours(fast, loss, given)
+
+        what = f"{loss}, {_shown(shape)} {where}: {rival.title} by lossd"
+        yield Race(Figure(what), theirs, native, times)
+
+
+def against_definition(fast: Kernel, slow: Kernel, loss: str) -> Race:
+    """Return the comparison of a loss's two definitions."""
+    shape = RIVALS[loss].shapes[0]
+    given = RIVALS[loss].make(shape)
+
+    def defined() -> float:
+        return ours(slow, loss, given)
+
+    def compiled() -> float:
+        return ours(fast, loss, given)
+
+    figure = Figure(f"{loss}, {_shown(shape)}: the torch definition by the native kernel")
+    return Race(figure, defined, compiled, 2)
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return "x".join(f"{n:,}" for n in shape)
 
 
 def section_costs(kernel: Kernel, rounds: int) -> str:
     """Return the table of what each section of a report costs: ns an element, and the ratio to none."""
-    given = numbers(REPORTED)
+    given = labels(REPORTED)
     report = memoryview(bytearray(REPORT_BYTES))
     rows = []
     for section in ("", "totals", "classes", "top", "histogram", "calibration", "sweep", "all"):
@@ -208,17 +182,17 @@ def _section_cost(kernel: Kernel, loss: str, given: Numbers, section: str, repor
 
 def on_device(device: str) -> list[Race]:
     """Return the comparisons of the torch definition with torch's own losses on a device, copies included."""
-    kernel, large = TorchKernel(device), numbers(LARGE)
-    found = []
-    for loss, rival in (("bce", torch_bce), ("focal", yolov5_focal)):
+    kernel, found = TorchKernel(device), []
+    for loss, rival in RIVALS.items():
+        large = rival.make(rival.shapes[1])
 
-        def theirs(rival: Callable[..., float] = rival) -> float:
-            return rival(large.logits.to(device), large.targets.to(device))
+        def theirs(rival: Rival = rival, large: Numbers = large) -> float:
+            return rival.formula(large.inputs.to(device), large.targets.to(device)).item()
 
-        def exact(loss: str = loss) -> float:
+        def exact(loss: str = loss, large: Numbers = large) -> float:
             return ours(kernel, loss, large, 128 * ELEMENTS)
 
-        figure = Figure(f"{loss}, 16.7 M elements, copies included: torch's float32 on {device} by lossd")
+        figure = Figure(f"{loss}, 16.7 M inputs, copies included: {rival.title} on {device} by lossd")
         found.append(Race(figure, theirs, exact, 1, time.perf_counter))
     return found
 
@@ -243,10 +217,11 @@ def main() -> None:
         for race in compared:
             race.run(turn)
     costs = []
-    for loss, race in zip(LOSSES, compared[::2], strict=False):
+    for loss in LOSSES:
+        race = next(against_rival(fast, loss))
         taken = min(seconds(race.other, race.times, race.clock) for _ in range(given.rounds))
-        costs.append(f"{loss} {1e9 * taken / math.prod(CACHED):.2f}")
-    built = f"torch {torch.__version__}, {fast.width}; ns an element of 4,096x80: {', '.join(costs)}."
+        costs.append(f"{loss} {1e9 * taken / math.prod(RIVALS[loss].shapes[0]):.2f}")
+    built = f"torch {torch.__version__}, {fast.width}; ns an input in the cache: {', '.join(costs)}."
     sections = section_costs(fast, given.rounds)
     tell("bench-core", given, built, of_figures([race.figure for race in compared]), sections)
 

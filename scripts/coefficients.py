@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Derive the polynomials of the elements' exp and log, and check those in the sources.
+"""Derive the polynomials of the losses' exp, log and arctangent, and check those in the sources.
 
-``coefficients.py`` prints them, for C and for Python. ``coefficients.py --check`` compares them with
-service/lossd/core/native/elements.h and service/lossd/core/losses/exp_log.py, and prints a proven bound of
-each one's error over its whole interval.
+``coefficients.py`` prints them, for C and for Python. ``coefficients.py --check`` compares them with the
+sources in service/lossd/core, native and losses, and prints a proven bound of each one's error over its whole
+interval.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mpmath import (  # type: ignore[import-untyped] # it has none
+    atan,
     cos,
     exp,
     factorial,
@@ -34,7 +35,7 @@ mp.dps = 50
 
 _SERVICE: Final = Path(__file__).parent.parent / "service" / "lossd" / "core"
 _TERMS: Final = 60
-"""Terms of the functions' power series, which make them exact to more than 60 digits."""
+"""Terms of the functions' power series, which make them exact to more than 40 digits."""
 
 
 class Polynomial(NamedTuple):
@@ -48,6 +49,7 @@ class Polynomial(NamedTuple):
         high: The upper end of its interval.
         terms: The number of its coefficients.
         share: The greatest factor of its error in the relative error of the function computed with it.
+        sources: Where it is, in native and in losses.
     """
 
     name: str
@@ -57,12 +59,15 @@ class Polynomial(NamedTuple):
     high: Any
     terms: int
     share: Any
+    sources: tuple[str, str] = ("elements.h", "exp_log.py")
 
 
 _HALF_LN2: Final = log(2) / 2 * (1 + mpf(2) ** -40)
 _WIDE: Final = mpf(1) / 9 * (1 + mpf(2) ** -14)
 """A little wider than needed, so that the well-known log(2) is correctly rounded."""
 _NARROW: Final = ((sqrt(2) - 1) / (sqrt(2) + 1)) ** 2 * (1 + mpf(2) ** -40)
+_EIGHTH: Final = sqrt(2) - 1 + mpf(2) ** -40
+"""tan(pi / 8), and a little."""
 
 POLYNOMIALS: Final = (
     Polynomial(
@@ -91,6 +96,16 @@ POLYNOMIALS: Final = (
         _NARROW,
         8,
         _NARROW / 2,
+    ),
+    Polynomial(
+        "ATAN_TAIL",
+        "(atan(z) - z) / z^3 in w = z^2, for |z| <= tan(pi / 8)",
+        lambda k: mpf((-1) ** (k + 1)) / (2 * k + 3),
+        mpf(0),
+        _EIGHTH**2,
+        12,
+        _EIGHTH**3 / atan(_EIGHTH),
+        ("arctangent.h", "arctangent.py"),
     ),
 )
 
@@ -178,9 +193,10 @@ def main() -> int:
             lines.append(
                 f"static const double LOSSD_{wanted.name}[{wanted.terms}] = {{{', '.join(numbers)}}};"
             )
-            lines.append(f"_{wanted.name}: Final = _hex({', '.join(map(repr, numbers))})")
+            lines.append(f"_{wanted.name}: Final = hexadecimal({', '.join(map(repr, numbers))})")
             continue
-        for path in (_SERVICE / "native" / "elements.h", _SERVICE / "losses" / "exp_log.py"):
+        native, losses = wanted.sources
+        for path in (_SERVICE / "native" / native, _SERVICE / "losses" / losses):
             if in_source(path.read_text(), wanted.name) != coefficients:
                 lines.append(f"  {path} has others")
                 right = False

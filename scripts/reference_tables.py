@@ -1,4 +1,4 @@
-"""Write the reference tables of docs/reference/ from the code: settings, parameters, problem codes, metrics.
+"""Write the reference tables of docs/reference/ from the code: losses, parameters, settings and so on.
 
 A table stands between ``<!-- name -->`` and ``<!-- end -->``. Settings have several tables, and each place
 names those that it shows: ``<!-- settings: host port -->``.
@@ -19,7 +19,7 @@ from bench.table import fill
 from lossd.api.metrics import Metrics, _Exposition
 from lossd.api.problems import KINDS
 from lossd.cli.serve import serve
-from lossd.core.catalog import LOSSES, SHARED
+from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
 from lossd.core.report.parameters import REPORT
 from lossd.engine.dispatch.worker_pool import WorkerPool
 from lossd.engine.ipc.counters import COUNTERS_BYTES, Counters
@@ -45,15 +45,65 @@ def settings(names: Iterable[str]) -> str:
     return table(("variable", "default", "what"), rows)
 
 
+_OF: Final = {
+    "": "element",
+    "classes": "row of classes",
+    "sample": "sample, class, or all (`per`)",
+    "box": "box",
+}
+"""What has one loss, by `Loss.row`."""
+
+
+def losses() -> str:
+    """Return the table of the losses."""
+    rows = [
+        (
+            f"`/{loss.name}`",
+            " or ".join(f"`{name}`" for name in loss.inputs),
+            _OF[loss.row],
+            loss.summary,
+            ", ".join(f"`{section}`" for section in loss.without),
+        )
+        for loss in _built_in()
+    ]
+    return table(("route", "inputs", "a loss for each", "which is", "reports without"), rows)
+
+
 def parameters() -> str:
-    """Return the table of the losses' parameters."""
-    own = [loss for loss in LOSSES.values() if not loss.function]  # without those that operators add
-    rows = [("all", parameter) for parameter in SHARED]
-    rows += [(loss.name, parameter) for loss in own for parameter in loss.parameters]
+    """Return the table of the losses' parameters: one line for those that mean the same."""
+    having: dict[tuple[str, str, str], list[str]] = {}
+    listed = _built_in()
+    order = [*SHARED, *(parameter for loss in listed for parameter in loss.parameters)]
+    for parameter in order:
+        having[_described(parameter)] = []
+    for loss in listed:
+        for parameter in loss.all_parameters:
+            having[_described(parameter)].append(loss.name)
     return table(
-        ("name", "loss", "default", "meaning"),
-        [(f"`{one.name}`", loss, f"`{json.dumps(one.default)}`", one.summary) for loss, one in rows],
+        ("name", "losses", "default", "meaning"),
+        [
+            (name, _shown_names(names, listed), default, summary)
+            for (name, default, summary), names in having.items()
+        ],
     )
+
+
+def _shown_names(names: Sequence[str], listed: Sequence[Loss]) -> str:
+    """Return the names of losses, by those that are missing if these are few."""
+    missing = [loss.name for loss in listed if loss.name not in names]
+    if len(missing) > 2:
+        return ", ".join(names)
+    return f"all but {' and '.join(missing)}" if missing else "all"
+
+
+def _described(parameter: Parameter) -> tuple[str, str, str]:
+    """Return a parameter's name, default and meaning, as the table has them."""
+    return f"`{parameter.name}`", f"`{json.dumps(parameter.default)}`", parameter.summary
+
+
+def _built_in() -> list[Loss]:
+    """Return the losses that are not an operator's."""
+    return [loss for loss in LOSSES.values() if loss.is_native]
 
 
 def report_parameters() -> str:
@@ -96,6 +146,7 @@ def written(page: Path) -> str:
         for place in places:
             text = fill(text, f"settings: {place}", settings(place.split()))
     tables = {
+        "losses": losses,
         "parameters": parameters,
         "report parameters": report_parameters,
         "problems": problems,

@@ -15,7 +15,7 @@ from core import scoring
 from core.scoring import BLOCK, work
 from lossd.core import catalog
 from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter, register
-from lossd.core.losses.elements import FORMULAS, Element, Formula, Inputs, elements
+from lossd.core.losses.elements import Element, Inputs, function_of
 from lossd.core.losses.kernel import TorchKernel
 from lossd.core.parameters import check_params
 from lossd.core.report.parameters import REPORT_BY_NAME
@@ -90,12 +90,12 @@ def test_a_registered_loss_checks_its_own_parameters(kernel: TorchKernel) -> Non
         check_params(ENTRY, {"scael": 1})
 
 
-@pytest.mark.parametrize("missing", [{"function": ""}, {"nanoseconds": 1.0}])
+@pytest.mark.parametrize("missing", [{"function": ""}, {"nanoseconds": 1.0}, {"row": "box"}])
 def test_a_loss_that_no_kernel_can_compute_is_not_registered(
     missing: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(globals(), "INCOMPLETE", replace(ENTRY, **missing))
-    with pytest.raises(ValueError, match="must have a function, and no nanoseconds"):
+    with pytest.raises(ValueError, match="must have a function for elements, and no nanoseconds"):
         register(f"{__name__}:INCOMPLETE")
     assert "scaled" not in LOSSES
 
@@ -108,17 +108,20 @@ def test_a_parameter_that_all_losses_have_is_no_losss_own(name: str, monkeypatch
         register(f"{__name__}:CLASHING")
 
 
-def test_every_built_in_loss_has_a_formula(kernel: TorchKernel) -> None:
-    assert set(FORMULAS) == {loss.name for loss in LOSSES.values() if not loss.function}
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_has_a_function(loss: str) -> None:
+    assert callable(function_of(LOSSES[loss].function))
 
 
-def test_a_loss_without_a_formula_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    ones = Tensor([1.0]).double()
-    with pytest.raises(KeyError, match="hinge"):
-        elements(Formula("hinge", probabilities=False), ones, ones)
-    longer = MappingProxyType({**LOSSES, "hinge": Loss("hinge", "", "")})
+@pytest.mark.parametrize(
+    ("place", "error"), [("nowhere.at_all:scaled", ImportError), (f"{__name__}:nothing", AttributeError)]
+)
+def test_a_loss_without_its_function_fails_when_a_kernel_starts(
+    place: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = MappingProxyType({**LOSSES, ENTRY.name: replace(ENTRY, function=place)})
     monkeypatch.setattr("lossd.core.losses.kernel.LOSSES", longer)
-    with pytest.raises(KeyError, match="no formula for the loss hinge"):
+    with pytest.raises(error):
         TorchKernel()
 
 

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import bench.table
 from bench.loads import by_hand
 from bench.payloads import SMALL, expected, numbers, payload
 from bench.peers.__main__ import PEERS, REQUIREMENTS
 from bench.reports import Costs, batches, columns, stream
+from bench.rivals import RIVALS
 from bench.server import client_head
 from bench.servers import lossd
 from bench.table import PAGE, Figure, options, table, tell
+from lossd.core.catalog import LOSSES
+from lossd_client import LossClient
+from lossd_client.testing import FakeTransport
 
 
 def test_a_figure_is_its_median_and_its_spread() -> None:
@@ -110,3 +115,22 @@ def test_a_stream_of_batches_is_one_report() -> None:
     assert report["top"]["ids"] == "string"
     worst = [int(row["id"]) % 10 for row in report["top"]["rows"]]
     assert len(set(worst)) == 1  # the same row of each batch
+
+
+def test_every_loss_has_a_rival_in_torch() -> None:
+    assert set(LOSSES) - set(RIVALS) == set(), "losses that bench/rivals.py does not have"
+    assert set(RIVALS) - set(LOSSES) == set()
+
+
+@pytest.mark.parametrize("loss", RIVALS)
+def test_a_rival_is_the_same_loss(loss: str) -> None:
+    rival = RIVALS[loss]
+    given = rival.make({2: (30, 4), 3: (5, 6, 7)}.get(len(rival.shapes[0]), (40,)))
+    kind = next(name for name in given.tensors if name != "targets")
+    tensors = {kind: given.inputs.numpy(), "targets": given.targets.numpy()}
+    with LossClient(transport=FakeTransport) as client:
+        expected = float(getattr(client, loss)(**tensors, **rival.params))
+    formula = rival.formula(given.inputs.double(), given.targets if rival.params else given.targets.double())
+    assert formula.item() == pytest.approx(expected, rel=1e-7)
+    assert rival.mean(given) == pytest.approx(expected, rel=1e-4)
+    assert given.inputs.dtype == torch.float32

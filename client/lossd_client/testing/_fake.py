@@ -19,23 +19,17 @@ from lossd_client._calls.arrays import dtype_name, widened
 from lossd_client._calls.parameters import OPTIONS
 from lossd_client._calls.shape_notes import notes_of
 from lossd_client._http.media_types import JSON, NPY, PROBLEM
-from lossd_client.testing._fake_losses import Elements, Losses, Refused, axes_of, losses_of, mean_of
-from lossd_client.testing._fake_report import Scored, class_axis, report_of
+from lossd_client.testing._fake_losses import Elements, Losses, losses_of, mean_of
+from lossd_client.testing._fake_report import Baseline, Scored, class_axis, report_of
 from lossd_client.testing._fake_report_params import PARAMS as REPORT_PARAMS
 from lossd_client.testing._fake_report_params import Asked, refuse_without_report
+from lossd_client.testing._fake_table import LOSSES, FakeLoss
+from lossd_client.testing._fake_tensors import Refused, axes_of
 from lossd_client.timeout import Timeout
 from lossd_client.transport import Request, Response
 
 _SHARED: Final[Mapping[str, Any]] = {"reduction": "mean", **OPTIONS}
-_OWN: Final[Mapping[str, Mapping[str, Any]]] = {
-    "/bce": {},
-    "/focal": {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
-}
-_WORDS: Final = {
-    "reduction": ("none", "sum", "mean"),
-    "targets_format": ("dense", "index"),
-    "variant": ("sigmoid", "exp", "quality"),
-}
+_WORDS: Final = {"reduction": ("none", "sum", "mean"), "targets_format": ("dense", "index")}
 _MOST_SHOWN: Final = 1 << 15  # numbers of a pos_weight tensor
 _SHOWN: Final = (
     "normalizer",
@@ -84,39 +78,38 @@ def answer(request: Request) -> Response:
             return _of_json(request, {"version": VERSION, "losses": [], "limits": {}, "workers": []})
         if request.path.endswith("/readyz"):
             return _of_json(request, {})
-        own = next((own for path, own in _OWN.items() if request.path.endswith(path)), None)
-        if own is None:
+        name = request.path.rpartition("/")[2]
+        if name not in LOSSES:
             raise Refused("not_found", f"the fake has no {request.path}", status=404)
         if request.stream is not None:
             raise Refused(
                 "unsupported_media_type", "the fake takes no streams: use score_batches", status=415
             )
-        return _scored(request, own)
+        return _scored(request, name)
     except Refused as refused:
         return _problem(request, *refused.args)
 
 
-def _scored(request: Request, own: Mapping[str, Any]) -> Response:
-    params = _params(request, {**_SHARED, **own})
-    name = request.path.rpartition("/")[2]
+def _scored(request: Request, name: str) -> Response:
+    kind = LOSSES[name]
+    params = _params(request, name, kind)
     with np.errstate(all="ignore"):
         tensors = _tensors(request)
         params["targets_dtype"] = dtype_name(tensors["targets"].dtype)
-        elements = Elements.of(_widened(tensors), params)
-        found = losses_of(name, elements, params)
-        asked = _asked(dict(request.query), name, tensors, params)
+        if params["targets_format"] is None:
+            inputs = next(tensors[each] for each in kind.inputs if each in tensors)
+            params["targets_format"] = "index" if tensors["targets"].ndim < inputs.ndim else "dense"
+        elements = Elements.of(name, _widened(tensors), params)
+        found = losses_of(elements, params)
+        asked = _asked(dict(request.query), elements, tensors, params)
         loss, terms = _reduced(found, params)
         figures = found.figures
     tensor = tensors.get("pos_weight")
-    options = {key: _single(params[key]) for key in OPTIONS}
+    options = {key: _single(params[key]) for key in kind.options}
     if tensor is not None:
         options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
-    applied = {key: params[key] for key in own}
-    by_default = params["targets_format"] == "index" and "class_axis" not in dict(request.query)
-    shapes = {key: array.shape for key, array in tensors.items()}
-    notes = notes_of(shapes, elements.shape, params["class_axis"], by_index=by_default)
-    if params["targets_format"] == "index" and params["background_index"] is None:
-        notes += [_ONE_CLASS] if elements.shape[params["class_axis"]] == 1 else []
+    applied = {key: params[key] for key in kind.own}
+    notes = _notes(elements, tensors, params, has_axis="class_axis" in dict(request.query))
     if asked is not None and request.headers.get("Accept") == NPY:
         raise Refused("not_acceptable", "a report comes as JSON alone", status=406)
     if request.headers.get("Accept") == NPY:
@@ -126,9 +119,9 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
         headers |= {"lossd-kernel": VERSION, "lossd-version": VERSION}
         headers |= {"lossd-notes": json.dumps(notes)} if notes else {}
         return _response(request, 200, NPY, _npy(loss), headers)
-    about = {
+    about: dict[str, Any] = {
         "reduction": params["reduction"],
-        "shape": list(elements.shape),
+        "shape": list(elements.inputs_shape),
         "loss_name": name,
         "params": applied,
         "options": options,
@@ -139,7 +132,7 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
     }
     plain = {"loss": loss.tolist(), **figures, **terms}
     if asked is not None:
-        shown = {**applied, **{key: options[key] for key in _SHOWN}}
+        shown: dict[str, Any] = {**applied, **{key: options[key] for key in _SHOWN if key in options}}
         if tensor is not None:
             shown["pos_weight"] = _shown_pos_weight(tensor, elements.shape, params["class_axis"])
         run = {"version": VERSION, "kernel": VERSION, "device": "cpu"}
@@ -149,6 +142,18 @@ def _scored(request: Request, own: Mapping[str, Any]) -> Response:
             scored = Scored(name, tensors, elements, found, baseline, params, shown)
             about["report"] = _plain(report_of(asked, scored, run))
     return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
+
+
+def _notes(
+    elements: Elements, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any], *, has_axis: bool
+) -> list[str]:
+    """Return the notes of tensors whose shapes could mean two things."""
+    by_index = params["targets_format"] == "index"
+    shapes = {key: array.shape for key, array in tensors.items()}
+    notes = notes_of(shapes, elements.shape, params["class_axis"], by_index=by_index and not has_axis)
+    if by_index and params["background_index"] is None and not elements.loss.row:
+        notes += [_ONE_CLASS] if elements.shape[params["class_axis"]] == 1 else []
+    return notes
 
 
 def _shown_pos_weight(tensor: NDArray[Any], shape: tuple[int, ...], axis: int) -> object:
@@ -168,27 +173,33 @@ def _widened(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def _asked(
-    query: Mapping[str, str], loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]
+    query: Mapping[str, str],
+    elements: Elements,
+    tensors: Mapping[str, NDArray[Any]],
+    params: Mapping[str, Any],
 ) -> Asked | None:
     """Return what is asked of a report; None without one."""
     if "report" not in query:
         refuse_without_report(query, tensors)
         return None
-    shape = tensors.get("logits", tensors.get("probabilities", tensors["targets"])).shape
-    for name, fits in (("groups", shape[:1]), ("ids", shape[:1]), ("baseline", shape)):
+    if params.get("per", "sample") != "sample":
+        raise Refused("invalid_parameter", "a report is of samples, and not per class or all", "/report")
+    shape, inputs = elements.shape, elements.inputs_shape
+    for name, fits in (("groups", shape[:1]), ("ids", shape[:1]), ("baseline", inputs)):
         if name in tensors and tensors[name].shape[: len(fits)] != fits:
             raise Refused("shape_mismatch", f"{name} {tensors[name].shape} does not fit {shape}", f"/{name}")
-    has_classes = class_axis(shape, params["class_axis"]) is not None
-    return Asked.of(query, loss, tensors, has_classes=has_classes)
+    has_classes = elements.loss.row == "classes" or class_axis(shape, params["class_axis"]) is not None
+    return Asked.of(query, elements.loss, tensors, has_classes=has_classes)
 
 
-def _baseline(loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Losses | None:
-    """Return the losses of the other model's inputs; None without them."""
+def _baseline(loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Baseline | None:
+    """Return what the other model's inputs have; None without them."""
     if "baseline" not in tensors:
         return None
-    kind = "logits" if "logits" in tensors else "probabilities"
+    kind = next(each for each in LOSSES[loss].inputs if each in tensors)
     try:
-        return losses_of(loss, Elements.of(_widened({**tensors, kind: tensors["baseline"]}), params), params)
+        elements = Elements.of(loss, _widened({**tensors, kind: tensors["baseline"]}), params)
+        return Baseline(elements, losses_of(elements, params))
     except Refused as refused:
         code, detail, pointer, status = refused.args
         raise Refused(code, detail, pointer.replace(f"/{kind}", "/baseline"), status) from None
@@ -225,48 +236,49 @@ def _shortened(value: object) -> object:
     return {"length": len(value), "sha256": sha256(np.asarray(value, dtype="<f8").tobytes()).hexdigest()}
 
 
-def _params(request: Request, known: Mapping[str, Any]) -> dict[str, Any]:
-    params = dict(known)
-    for name, text in request.query:
-        if name in ("tensors", *REPORT_PARAMS):
+def _params(request: Request, name: str, loss: FakeLoss) -> dict[str, Any]:
+    known = {"reduction", *loss.options, *loss.own}
+    params = {**_SHARED, **loss.own}
+    for key, text in request.query:
+        if key in ("tensors", *REPORT_PARAMS):
             continue
-        if name not in known:
-            raise _invalid(name, f"there is no parameter {name}")
+        if key not in known:
+            raise _invalid(key, f"{name} has no parameter {key}")
         try:
-            params[name] = json.loads(text)
+            params[key] = json.loads(text)
         except ValueError:
-            params[name] = text
-    for name, words in _WORDS.items():
-        if name in params and params[name] not in words:
-            raise _invalid(name, f"{name} must be one of {', '.join(words)}")
-    _check_numbers(params)
+            params[key] = text
+    for key, words in {**_WORDS, **loss.words}.items():
+        if params[key] not in words and (params[key] is not None or key != "targets_format"):
+            raise _invalid(key, f"{key} must be one of {', '.join(words)}")
+    _check_numbers(params, loss)
     _check_index(params)
     if params["reduction"] == "none":
-        for name in ("axis", "normalizer"):
-            if params[name] != known[name]:
-                raise _invalid(name, f"reduction=none does not go with {name}")
-    return params
+        for key in ("axis", "normalizer"):
+            if params[key] != _SHARED[key]:
+                raise _invalid(key, f"reduction=none does not go with {key}")
+    return {**params, "row": loss.row}
 
 
 def _invalid(name: str, detail: str) -> Refused:
     return Refused("invalid_parameter", detail, f"/{name}")
 
 
-def _check_numbers(params: Mapping[str, Any]) -> None:
+def _check_numbers(params: Mapping[str, Any], loss: FakeLoss) -> None:
     normalizer = params["normalizer"]
-    alphas = params.get("alpha")
-    alphas = alphas if isinstance(alphas, list) else [alphas]
-    for name in ("axis", "alpha"):
-        if params.get(name) == []:
+    for name in ("axis", *loss.limits):
+        if params[name] == []:
             raise _invalid(name, f"{name} is an empty list")
-    for name, fits in {
+    words = ("count", "weight", *(["positives"] if loss.targets == "probability" else []))
+    fits = {
         "label_smoothing": 0 <= params["label_smoothing"] < 1,
-        "gamma": 0 <= params.get("gamma", 0) <= 1000,
-        "alpha": all(alpha is None or 0 <= alpha <= 1 for alpha in alphas),
-        "normalizer": normalizer in ("count", "weight", "positives")
-        or (isinstance(normalizer, float) and 0 < normalizer < math.inf),
-    }.items():
-        if not fits:
+        "normalizer": normalizer in words or (isinstance(normalizer, float) and 0 < normalizer < math.inf),
+    }
+    for name, (low, high) in loss.limits.items():
+        values = params[name] if isinstance(params[name], list) else [params[name]]
+        fits[name] = all(value is None or low <= value <= high for value in values)
+    for name, fit in fits.items():
+        if not fit:
             raise _invalid(name, f"{name} is {params[name]}, which is out of range")
 
 

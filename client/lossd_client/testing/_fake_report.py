@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import dtype_name, widened
 from lossd_client._exact_sum import ExactSum
-from lossd_client.testing._fake_losses import Elements, Floats, Losses, Refused, brackets_of, plain_losses
+from lossd_client.testing._fake_formulas import Softmax, brackets_of, plain_losses, softmax, times
+from lossd_client.testing._fake_losses import Elements, Losses
 from lossd_client.testing._fake_report_params import Asked
+from lossd_client.testing._fake_tensors import Floats, Refused
 
 Json: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[int, ...]
@@ -27,6 +29,14 @@ def class_axis(shape: tuple[int, ...], axis: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """What another model's inputs have in place of these: its elements, and their losses."""
+
+    elements: Elements
+    losses: Losses
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """A request that was scored.
 
@@ -35,7 +45,7 @@ class Scored:
         tensors: The tensors as they were sent.
         elements: Its elements.
         losses: Their losses.
-        baseline: The losses of the other model's inputs; None without them.
+        baseline: The other model's; None without.
         params: The request's parameters.
         shown: The parameters that the report shows.
     """
@@ -44,7 +54,7 @@ class Scored:
     tensors: Mapping[str, NDArray[Any]]
     elements: Elements
     losses: Losses
-    baseline: Losses | None
+    baseline: Baseline | None
     params: Mapping[str, Any]
     shown: Mapping[str, Any]
 
@@ -113,21 +123,35 @@ class _Tables:
         self.kept = self._flat(scored.losses.kept)
         self.v = self._flat(scored.losses.each)
         self.weight = self._flat(scored.losses.weights)
-        self.y = np.where(self.kept, self._flat(scored.elements.y), 0.0)
-        self.p = self._flat(scored.elements.p)
-        self.kind = "logit" if "logits" in scored.tensors else "probability"
-        self.x = self._inputs(scored.tensors.get("logits", scored.tensors.get("probabilities")))
+        self.y = self._flat(scored.losses.targets)
+        self.p = self._flat(scored.elements.tensors.of.p)
+        loss = scored.elements.loss
+        self.row = loss.row
+        self.inputs = next(name for name in loss.inputs if name in scored.tensors)
+        self.kind = {"logits": "logit", "probabilities": "probability"}.get(self.inputs, "")
+        self.classes: Softmax | None = None
+        if self.row == "classes":
+            self.kind, self.classes = "confidence", softmax(scored.elements.tensors.x)
+            self.x = self._confidence(self.classes)
+        elif not self.row:
+            self.x = self._flat(widened(scored.tensors[self.inputs])).astype(np.float64)
         self.scored_rows: NDArray[np.bool_] = np.array([row.any() for row in self.kept], dtype=np.bool_)
         self.s = self._row_sums(self.v)
         self.r = self._row_losses(self.s)
         self.divisor = self._divisor()
         if scored.baseline is not None:
-            self.other = self._flat(scored.baseline.each)
-            self.other_x = self._inputs(scored.tensors["baseline"])
+            self.other = self._flat(scored.baseline.losses.each)
+            if self.row == "classes":
+                self.other_x = self._confidence(softmax(scored.baseline.elements.tensors.x))
+            elif not self.row:
+                self.other_x = self._flat(widened(scored.tensors["baseline"])).astype(np.float64)
 
-    def _inputs(self, array: NDArray[Any] | None) -> Floats:
-        assert array is not None
-        return self._flat(widened(array)).astype(np.float64)
+    def _confidence(self, classes: Softmax) -> Floats:
+        return self._flat(classes.p.max(axis=-1))
+
+    def _by_row(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with a further axis, of classes, as [N, losses of a row, classes]."""
+        return array.reshape(*self.kept.shape, array.shape[-1])
 
     def _flat(self, array: NDArray[Any]) -> NDArray[Any]:
         return np.broadcast_to(array, self.shape).reshape(self.rows, prod(self.shape[1:]))
@@ -162,7 +186,10 @@ class _Tables:
 
     @property
     def by_class(self) -> _Split:
-        """The elements' classes."""
+        """The elements' classes: those of their targets, where a loss is of a row of classes."""
+        if self.classes is not None:
+            targets = self.scored.elements.tensors.y
+            return _Split(self._flat(targets.argmax(axis=-1)), targets.shape[-1:])
         assert self.axis is not None
         places = np.arange(self.shape[self.axis])
         shape = [-1 if axis == self.axis else 1 for axis in range(len(self.shape))]
@@ -211,13 +238,20 @@ class _Tables:
         return {
             "loss": self.scored.name,
             "params": {**self.scored.shown, "row": self.asked.row},
-            "inputs": "logits" if self.kind == "logit" else "probabilities",
+            "inputs": self.inputs,
+            **({"loss_of": self.row} if self.row else {}),
             "row_shape": list(self.shape[1:]),
-            "weighted": "weight" in self.scored.tensors,
+            "weighted": self.weighted,
             **figures,
             **{name: terms[f"{name}_terms"][0] for name in ("sum", "weight_sum", "positives")},
             **terms,
         }
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the losses have weights, or their classes."""
+        named = ("weight", "class_weight")
+        return any(name in self.scored.tensors or self.scored.params.get(name) is not None for name in named)
 
     def groups(self) -> Json:
         """Return the section of that name."""
@@ -240,7 +274,7 @@ class _Tables:
 
     def histogram(self) -> Json:
         """Return the section of that name."""
-        weight = self.weight if "weight" in self.scored.tensors else None
+        weight = self.weight if self.weighted else None
         return {
             "elements": _binned(self.v[self.kept], None if weight is None else weight[self.kept]),
             "rows": _binned(self.r[self.scored_rows], None),
@@ -248,11 +282,13 @@ class _Tables:
 
     def calibration(self) -> Json:
         """Return the section of that name."""
+        if self.classes is not None:
+            return self._calibration_of(self.classes)
         known = self.kept & ~np.isnan(self.x) & ~np.isnan(self.y)
         soft = int((known & (self.y != 0) & (self.y != 1)).sum())
         undefined = int((self.kept & ~known).sum())
         t = self.p - self.y
-        plain = self._flat(plain_losses(self.scored.elements))
+        plain = self._flat(plain_losses(self.scored.elements.tensors))
         sums = {
             "brier_terms": self.whole.terms(t * t, known),
             "cross_entropy_terms": self.whole.terms(plain, known),
@@ -261,12 +297,32 @@ class _Tables:
         if self.asked.bins == "exact":
             return {"bins": "exact", "dtype": self._small_dtype(), **about, **self._by_value(known), **sums}
         bins = int(self.asked.bins)
-        places = np.minimum((np.where(known, self.p, 0.0) * bins).astype(np.int64), bins - 1)
-        split = _Split(places, (bins,))
-        found = {"bins": bins, **about, **self._binned_by(split, known), **sums}
+        split = _Split(_bins(self.p, known, bins), (bins,))
+        found = {"bins": bins, **about, **_binned_by(split, known, self.y, self.p), **sums}
         if self.axis is not None:
-            found["classes"] = self._binned_by(self.by_class.and_then(split), known)
+            found["classes"] = _binned_by(self.by_class.and_then(split), known, self.y, self.p)
         return found
+
+    def _calibration_of(self, classes: Softmax) -> Json:
+        """Return the calibration of rows of classes: of the class that is most probable, and of each."""
+        p, y = self._by_row(classes.p), self._by_row(self.scored.elements.tensors.y)
+        undefined = self.kept & (np.isnan(p).any(axis=-1) | np.isnan(y).any(axis=-1))
+        known, count, bins = self.kept & ~undefined, p.shape[-1], int(self.asked.bins)
+        each = np.broadcast_to(known[..., None], p.shape)
+        plain = times(y, self._by_row(classes.costs)).sum(axis=-1)
+        numbers = _Split(np.broadcast_to(np.arange(count), p.shape), (count,))
+        binned = _Split(_bins(p, each, bins), (bins,))
+        top = _Split(_bins(self.x, known, bins), (bins,))
+        right = np.take_along_axis(y, p.argmax(axis=-1)[..., None], axis=-1)[..., 0]
+        return {
+            "bins": bins,
+            "soft": int((known & ((y != 0) & (y != 1)).any(axis=-1)).sum()),
+            "undefined": int(undefined.sum()),
+            **_binned_by(top, known, right, self.x),
+            "brier_terms": _Split(np.zeros(p.shape, dtype=np.int64), ()).terms((p - y) ** 2, each),
+            "cross_entropy_terms": self.whole.terms(plain, known),
+            "classes": _binned_by(numbers.and_then(binned), each, y, p),
+        }
 
     def _small_dtype(self) -> str:
         dtype = dtype_name(next(iter(self.scored.tensors.values())).dtype)
@@ -284,18 +340,12 @@ class _Tables:
             "positives_terms": split.terms(self.y[known], every),
         }
 
-    def _binned_by(self, split: _Split, known: NDArray[np.bool_]) -> Json:
-        return {
-            "count": split.counts(known),
-            "positives_terms": split.terms(self.y, known),
-            "probability_terms": split.terms(self.p, known),
-        }
-
     def sweep(self) -> Json:
         """Return the section of that name."""
         gammas = self.asked.gammas or (None,)
         scored = self.scored
-        made = [brackets_of(scored.name, scored.elements, scored.params, gamma) for gamma in gammas]
+        tensors, weights = scored.elements.tensors, scored.losses.weights
+        made = [brackets_of(scored.name, tensors, weights, scored.params, gamma) for gamma in gammas]
         found: Json = {"gamma": list(self.asked.gammas)} if self.asked.gammas else {}
         found |= self._brackets(made, self.whole)
         if "classes" in self.asked.sections:
@@ -345,10 +395,19 @@ class _Tables:
     def top(self) -> Json:
         """Return the section of that name."""
         rows = self._first(("rows",), self.scored_rows, _greatest(self.r), {"loss": self.r})
-        element = {"loss": self.v, self.kind: self.x, "target": self.y}
+        element = {"loss": self.v}
+        if self.kind:
+            element |= {self.kind: self.x, "target": self._listed_targets}
+        if self.classes is not None:
+            element["predicted"] = self._flat(self.classes.p.argmax(axis=-1))
         elements = self._first(("elements",), self.kept, _greatest(self.v), element)
         ids = "integer" if "ids" in self.scored.tensors else None
         return {"k": self.asked.top, "ids": ids, "rows": rows, "elements": elements}
+
+    @property
+    def _listed_targets(self) -> NDArray[Any]:
+        """The targets as lists have them: classes, of rows of classes."""
+        return self.y if self.classes is None else self.by_class.places
 
     def _most(self, way: str, sign: float) -> Json:
         """Return the rows and the elements whose losses differ most, in one direction."""
@@ -356,7 +415,9 @@ class _Tables:
         rows, elements = self.r - others, self.v - self.other
         row = {"difference": rows, "loss": self.r, "baseline": others}
         element = {"difference": elements, "loss": self.v, "baseline": self.other}
-        element |= {self.kind: self.x, f"baseline_{self.kind}": self.other_x, "target": self.y}
+        if self.kind:
+            element |= {self.kind: self.x, f"baseline_{self.kind}": self.other_x}
+            element["target"] = self._listed_targets
         of_rows, of = self.scored_rows & (sign * rows > 0), self.kept & (sign * elements > 0)
         return {
             "rows": self._first((way, "rows"), of_rows, _greatest(sign * rows), row),
@@ -368,7 +429,7 @@ class _Tables:
         path: tuple[str, ...],
         of: NDArray[np.bool_],
         order: Callable[[Place], tuple[bool, float]],
-        figures: Mapping[str, Floats],
+        figures: Mapping[str, NDArray[Any]],
     ) -> list[Json]:
         """Return the first entries of a list, rows or elements."""
         places: list[Place] = sorted(
@@ -381,7 +442,7 @@ class _Tables:
                 lists = lists.setdefault(name, {})
             lists[path[-1]] = [each["index"] for each in named]
             named = [self._id_and_position(place) for place in places]
-        values = [{name: float(array[place]) + 0.0 for name, array in figures.items()} for place in places]
+        values = [{name: array[place].item() + 0 for name, array in figures.items()} for place in places]
         return [{**name, **value} for name, value in zip(named, values, strict=True)]
 
     def _named_by(self, place: Place) -> Place:
@@ -437,6 +498,19 @@ def _binned(losses: Floats, weights: Floats | None) -> Json:
         "weight_terms": split.terms(weights[normal], np.ones(len(places), dtype=np.bool_)),
         "zero_weight_terms": list(ExactSum(weights[zero].tolist()).terms),
         "infinite_weight_terms": list(ExactSum(weights[infinite].tolist()).terms),
+    }
+
+
+def _bins(p: Floats, of: NDArray[np.bool_], bins: int) -> NDArray[np.int64]:
+    """Return the bin of each probability."""
+    return np.minimum((np.where(of, p, 0.0) * bins).astype(np.int64), bins - 1)
+
+
+def _binned_by(split: _Split, of: NDArray[np.bool_], y: Floats, p: Floats) -> Json:
+    return {
+        "count": split.counts(of),
+        "positives_terms": split.terms(y, of),
+        "probability_terms": split.terms(p, of),
     }
 
 

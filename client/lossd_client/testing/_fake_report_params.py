@@ -8,7 +8,8 @@ from typing import Any, Final, Self
 from numpy.typing import NDArray
 
 from lossd_client._calls.parameters import REPORT, SECTIONS
-from lossd_client.testing._fake_losses import Refused
+from lossd_client.testing._fake_table import FakeLoss
+from lossd_client.testing._fake_tensors import Refused
 
 PARAMS: Final = ("report", "group_names", *(name for name in REPORT if name != "sections"))
 _MOST_COLUMNS: Final = 8
@@ -41,7 +42,7 @@ class Asked:
 
     @classmethod
     def of(
-        cls, query: Mapping[str, str], loss: str, tensors: Mapping[str, NDArray[Any]], has_classes: bool
+        cls, query: Mapping[str, str], loss: FakeLoss, tensors: Mapping[str, NDArray[Any]], has_classes: bool
     ) -> Self:
         """Return what a query asks for.
 
@@ -51,6 +52,8 @@ class Asked:
         gammas = _gammas(query.get("sweep"), loss)
         sections = _sections(query, loss, tensors, gammas, has_classes)
         row, bins = query.get("row", "sum"), query.get("calibration_bins", "64")
+        if loss.row and bins == "exact":
+            raise _invalid("calibration_bins", "exact is for losses of elements")
         if row not in ("sum", "mean"):
             raise _invalid("row", "row must be sum or mean")
         return cls(
@@ -66,12 +69,12 @@ class Asked:
 
 def _sections(
     query: Mapping[str, str],
-    loss: str,
+    loss: FakeLoss,
     tensors: Mapping[str, NDArray[Any]],
     gammas: Sequence[float],
     has_classes: bool,
 ) -> frozenset[str]:
-    met = {
+    met: Mapping[str, bool] = {
         "classes": has_classes,
         "groups": "groups" in tensors,
         "sweep": bool(gammas),
@@ -79,17 +82,22 @@ def _sections(
     }
     names: Sequence[str] = query["report"].split(",")
     if list(names) == ["all"]:
-        names = [name for name in SECTIONS if met.get(name, True)]
+        names = [name for name in SECTIONS if met.get(name, True) and name not in loss.without]
+    for name in names:
+        if name in loss.without:
+            raise _invalid("report", f"the loss has no section {name}")
     for tensor, section in _USES.items():
         if section in names and section != "top" and tensor not in tensors:
             raise Refused("missing_tensor", f"the section {section} needs {tensor}", f"/{tensor}")
         if tensor in tensors and section not in names:
             raise _invalid(tensor, f"{tensor} is for the section {section}: ask for it")
     for name, section in _SECTION_OF.items():
+        if name in query and section in loss.without:
+            raise _invalid(name, f"the loss has no section {section}")
         if name in query and section not in names:
             raise _invalid(name, f"{name} is for the section {section}: ask for it")
     for name in names:
-        if name == "sweep" and not gammas and loss != "bce":  # which needs none
+        if name == "sweep" and not gammas and "gamma" in loss.own:
             raise _invalid("sweep", "the section sweep needs gammas: give sweep=gamma:0,1,2")
         if name not in SECTIONS or (name == "classes" and not has_classes):
             raise _invalid("report", f"the section {name} is unknown, or there are no classes")
@@ -120,7 +128,7 @@ def _number(query: Mapping[str, str], name: str, default: int, low: int, high: i
     return int(text)
 
 
-def _gammas(text: str | None, loss: str) -> tuple[float, ...]:
+def _gammas(text: str | None, loss: FakeLoss) -> tuple[float, ...]:
     if text is None:
         return ()
     name, _, values = text.partition(":")
@@ -128,7 +136,7 @@ def _gammas(text: str | None, loss: str) -> tuple[float, ...]:
         gammas = tuple(float(value) for value in values.split(","))
     except ValueError:
         gammas = ()
-    fits = name == "gamma" and loss == "focal" and 0 < len(gammas) <= 32
+    fits = name == "gamma" and "gamma" in loss.own and "sweep" not in loss.without and 0 < len(gammas) <= 32
     if not fits or not all(0 <= gamma <= 1000 for gamma in gammas):
         raise _invalid("sweep", f"sweep must be gamma:0,1,2 for focal, of at most 32 values, and is {text}")
     return gammas

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd.core.catalog import LOSSES, VARIANTS
+from lossd.core.catalog import LOSSES, Loss, Parameter
 from lossd.core.exact_sum import ExactSum
 from lossd.core.native import kernel as native
 from lossd.core.native import library
-from lossd.core.parameters import check_params, reduced_axes
+from lossd.core.parameters import check_params, losses_shape, reduced_axes, spans_samples
 from lossd.core.prepare import Work, prepare
 from lossd.core.report.partial import Partial
 from lossd.core.report.spec import SECTIONS
@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 
 SOURCES = Path(native.__file__).parent
 DRIVER = Path(__file__).with_name("driver.c")
+NATIVE = [loss.name for loss in LOSSES.values() if loss.is_native]
 SPECIAL = [np.inf, -np.inf, 0.0, -0.0, 1e-300, -5e-324, 745.0, -746.0, 36.0, 1e300]
 
 
@@ -84,78 +85,115 @@ class Draw:
     def one_of(self, choices: Sequence[Any]) -> Any:  # noqa: ANN401 -- one of them
         return choices[int(self.rng.integers(len(choices)))]
 
-    def shape(self) -> tuple[int, ...]:
+    def shape(self, loss: Loss) -> tuple[int, ...]:
+        """The shape of the inputs."""
         dimensions = int(self.rng.integers(1, 9))
+        if loss.row in ("classes", "sample"):
+            dimensions = max(2, dimensions)
         most = self.one_of([300, 3000, 3000, 60_000]) ** (1 / dimensions)
-        return tuple(
+        shape = tuple(
             1 if self.chance(0.15) else int(self.rng.integers(1, 2 + most)) for _ in range(dimensions)
         )
+        if loss.row == "box":
+            return (*shape[:7], 4)
+        if loss.row and self.chance(0.2):  # a few long rows
+            return (shape[0] % 5 + 1, *self.one_of([(1024,), (1025,), (5000,), (7, 700)]))
+        return shape
 
-    def case(self) -> Case:
-        shape = self.shape()
-        params = self.params(len(shape))
-        if self.chance(0.4):
-            params |= self.report(params)
-        given = {name: value for name, value in params.items() if name != "loss"}
-        checked = check_params(LOSSES[params["loss"]], given)
-        axis = checked["class_axis"] % len(shape)  # type: ignore[operator]
-        arrays = self.arrays(shape, axis, checked)
+    def case(self, name: str | None = None, *, reports: bool = True) -> Case:
+        """A case, of a certain loss or of any; some with reports."""
+        loss = LOSSES[name or self.one_of(NATIVE)]
+        shape = self.shape(loss)
+        params = self.params(loss, len(shape))
+        by_index = params.get("targets_format") == "index"
+        checked = check_params(loss, params)
+        lost = losses_shape(loss, checked, shape)
+        params |= self.reduced(loss, params, len(lost))
+        if reports and self.chance(0.4) and not spans_samples(loss, checked):
+            params |= self.report(loss, params, lost)
+        checked = check_params(loss, params)
+        arrays = self.arrays(loss, shape, checked, by_index=by_index)
         if "report" in params:
-            arrays |= self.row_arrays(shape, arrays)
+            arrays |= self.row_arrays(loss, lost, arrays)
         tensors, body, offset = self.laid(arrays)
         elements = self.one_of([64, 1000, 5000, 1 << 20])
-        axes = reduced_axes(checked, shape)
-        work = prepare(params["loss"], checked, shape, axes, elements, tensors)
+        axes = reduced_axes(checked, lost)
+        work = prepare(loss.name, checked, lost, axes, elements, tensors)
         index = int(self.rng.integers(work.cut.parts))
         return Case(work, index, body, offset, self.one_of([1, 1, 2, 4]))
 
-    def params(self, dimensions: int) -> dict[str, Any]:
-        params: dict[str, Any] = {"loss": self.one_of(["bce", "focal", "focal"])}
-        if params["loss"] == "focal":
-            general = float(self.rng.uniform(0, 5)) if self.chance(0.9) else float(self.rng.uniform(0, 1000))
-            params["gamma"] = self.one_of([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, general, general])
+    def params(self, loss: Loss, dimensions: int) -> dict[str, Any]:
+        """Parameters, besides those of the reduction and of a report."""
+        known = {parameter.name for parameter in loss.all_parameters}
+        params: dict[str, Any] = {
+            parameter.name: self.own_parameter(parameter)
+            for parameter in loss.parameters
+            if parameter.schema.get("type") in ("number", "string")
+        }
+        if loss.name == "focal":
             params["alpha"] = self.one_of([0.25, None, 0.0, 1.0, float(self.rng.random())])
-            params["variant"] = self.one_of(VARIANTS)
-        reduction = params["reduction"] = self.one_of(["none", "sum", "mean"])
-        if reduction != "none" and self.chance(0.6):
-            count = int(self.rng.integers(1, dimensions + 1))
-            params["axis"] = [int(axis) for axis in self.rng.permutation(dimensions)[:count]]
-        if reduction == "mean":
-            params["normalizer"] = self.one_of(["count", "weight", "positives"])
-        params["class_axis"] = int(self.rng.integers(dimensions))
-        if self.chance(0.3):
-            params["targets_format"] = "index"
-            if self.chance(0.4):
+        if "class_axis" in known:
+            params["class_axis"] = int(self.rng.integers(1 if loss.row else 0, dimensions))
+        if "targets_format" in known:
+            params["targets_format"] = "index" if self.chance(0.5 if loss.row else 0.3) else "dense"
+            if "background_index" in known and params["targets_format"] == "index" and self.chance(0.4):
                 params["background_index"] = -2
-        if self.chance(0.3):
+        if "label_smoothing" in known and self.chance(0.3):
             params["label_smoothing"] = float(self.one_of([1e-6, 0.1, 0.999]))
-        if self.chance(0.3):
-            params["ignore_index"] = self.one_of(["nan", -1, 255, 0.5])
+        if "ignore_index" in known and self.chance(0.3):
+            ids = loss.row == "classes"
+            if not ids or params["targets_format"] == "index":
+                params["ignore_index"] = self.one_of(["nan", -1, 255, 1 if ids else 0.5])
         params["allow_nan"] = self.chance(0.2)
         return params
 
-    def report(self, params: dict[str, Any]) -> dict[str, Any]:
+    def own_parameter(self, parameter: Parameter) -> float | str:
+        """A value of a parameter that is a number or a choice."""
+        schema: Mapping[str, Any] = parameter.schema
+        if "enum" in schema:
+            return str(self.one_of(schema["enum"]))
+        low, high = schema["minimum"], schema.get("maximum", 0.999)
+        special = [value for value in (0.5, 1.0, 1.5, 2.0, 3.0) if value <= high]
+        drawn = float(self.rng.uniform(low, min(high, 5.0 if self.chance(0.9) else 1000.0)))
+        return float(self.one_of([parameter.default, low, drawn, drawn, *special]))
+
+    def reduced(self, loss: Loss, params: dict[str, Any], dimensions: int) -> dict[str, Any]:
+        """Parameters of the reduction."""
+        reduction = self.one_of(["none", "sum", "mean"])
+        found: dict[str, Any] = {"reduction": reduction}
+        if reduction != "none" and self.chance(0.6):
+            count = int(self.rng.integers(1, dimensions + 1))
+            found["axis"] = [int(axis) for axis in self.rng.permutation(dimensions)[:count]]
+        if reduction == "mean":
+            normalizer = next(each for each in loss.all_parameters if each.name == "normalizer")
+            choices: Any = normalizer.schema["oneOf"]
+            found["normalizer"] = self.one_of(choices[0]["enum"])
+        return found
+
+    def report(self, loss: Loss, params: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
         """What is asked of a report."""
-        sections = [name for name in SECTIONS if name not in ("classes", "sweep") and self.chance(0.6)]
-        if params["class_axis"] and self.chance(0.7):
+        left_out = ("classes", "sweep", *loss.without)
+        sections = [name for name in SECTIONS if name not in left_out and self.chance(0.6)]
+        by_class = loss.row == "classes" or (not loss.row and params["class_axis"])
+        if "classes" not in loss.without and by_class and self.chance(0.7):
             sections.append("classes")
         found: dict[str, Any] = {"report": sections or ["totals"], "row": self.one_of(["sum", "mean"])}
         if "top" in sections:
             found["top"] = self.one_of([1, 7, 1000])
-        if self.chance(0.4):
+        if "sweep" not in loss.without and self.chance(0.4):
             general = float(self.rng.uniform(0, 5))
             found["report"].append("sweep")
-            if params["loss"] == "focal":
+            if loss.name == "focal":
                 found["sweep"] = {"gamma": self.one_of([[0.0, 1.5], [2.0, general], [0.5, 1.0, 3.0]])}
         found["calibration_bins"] = self.one_of([2, 10, 64])
         return found
 
     def row_arrays(
-        self, shape: tuple[int, ...], arrays: dict[str, tuple[str, Float64Array]]
+        self, loss: Loss, shape: tuple[int, ...], arrays: dict[str, tuple[str, Float64Array]]
     ) -> dict[str, tuple[str, Float64Array]]:
         """The tensors that only a report has: each dtype and values."""
         name, (dtype, inputs) = next(iter(arrays.items()))
-        other = np.roll(inputs, 1)
+        other = np.roll(inputs, 4 if loss.row == "box" else 1)
         if self.chance(0.15):
             other.reshape(-1)[int(self.rng.integers(other.size))] = np.nan
         found: dict[str, tuple[str, Float64Array]] = {}
@@ -170,45 +208,73 @@ class Draw:
         return found
 
     def arrays(
-        self, shape: tuple[int, ...], class_axis: int, params: dict[str, Any]
+        self, loss: Loss, shape: tuple[int, ...], params: dict[str, Any], *, by_index: bool
     ) -> dict[str, tuple[str, Float64Array]]:
         """Each tensor's dtype and its values."""
         found = {}
-        inputs = self.one_of(["logits", "logits", "probabilities"])
-        x = self.rng.normal(0, 10 ** self.rng.uniform(-3, 2.5), shape)
-        if inputs == "probabilities":
-            x = self.one_of([1 / (1 + np.exp(-x.clip(-700))), np.round(self.rng.random(shape))])
-        elif self.chance(0.3):
-            x = np.where(self.rng.random(shape) < 0.05, self.rng.choice(SPECIAL, shape), x)
-        found[inputs] = (self.dtype(inputs), x)
-        found["targets"] = self.targets(shape, class_axis, params)
+        class_axis = params["class_axis"] % len(shape)
+        lost = losses_shape(loss, params, shape)
+        inputs = self.one_of([loss.inputs[0], *loss.inputs])
+        found[inputs] = (self.dtype(inputs), self.inputs(inputs, shape, params))
+        found["targets"] = self.targets(loss, shape, class_axis, params, by_index=by_index)
         if self.chance(0.4):
-            size = self.narrowed(shape)
-            weight = 10 ** self.rng.uniform(-5, 5, size) * (self.rng.random(size) > 0.1)
+            size = self.narrowed(lost)
+            weight = 10 ** self.rng.uniform(-5, 4, size) * (self.rng.random(size) > 0.1)
             found["weight"] = (self.dtype("weight"), weight)
-        if self.chance(0.3):
+        if "pos_weight" in loss.tensors and self.chance(0.3):
             size = self.narrowed(shape)
             if len(size) == 1:  # then it is one for every class
                 size = (shape[class_axis],)
             found["pos_weight"] = (self.dtype("pos_weight"), self.rng.uniform(0, 9, size))
-        if params.get("alpha") is not None and self.chance(0.4):
+        if loss.name == "focal" and params["alpha"] is not None and self.chance(0.4):
             found["alpha"] = ("float64", self.rng.random(shape[class_axis]))
+        for name in ("alpha", "class_weight"):
+            known = loss.row == "classes" and any(each.name == name for each in loss.parameters)
+            if known and self.chance(0.5):
+                values = self.rng.uniform(0, 9, shape[class_axis])
+                found[name] = ("float64", values * (self.rng.random(shape[class_axis]) > 0.1))
         if self.chance(0.3):
-            found["mask"] = (self.dtype("mask"), (self.rng.random(self.narrowed(shape)) < 0.7).astype(float))
+            found["mask"] = (self.dtype("mask"), (self.rng.random(self.narrowed(lost)) < 0.7).astype(float))
         if self.chance(0.28):
-            name = self.one_of([name for name in found if name != "alpha"][-2:])
+            name = self.one_of([name for name in found if name not in ("alpha", "class_weight")][-2:])
             values = found[name][1].reshape(-1)
             wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])
             values[int(self.rng.integers(values.size))] = wrong
         return found
 
+    def inputs(self, name: str, shape: tuple[int, ...], params: dict[str, Any]) -> Float64Array:
+        if name == "boxes":
+            return self.boxes(shape, str(params["format"]))
+        x: Float64Array = self.rng.normal(0, 10 ** self.rng.uniform(-3, 2.5), shape)
+        if name == "probabilities":
+            x = self.one_of([1 / (1 + np.exp(-x.clip(-700))), np.round(self.rng.random(shape))])
+        elif self.chance(0.3):
+            x = np.where(self.rng.random(shape) < 0.05, self.rng.choice(SPECIAL, shape), x)
+        return x
+
+    def boxes(self, shape: tuple[int, ...], form: str) -> Float64Array:
+        """Boxes near each other; some have no size. float16 and integers leave them in order."""
+        corners = np.round(self.rng.uniform(0, 60, shape), 2)
+        if self.chance(0.2):
+            corners = np.round(corners)
+        sizes = np.round(self.rng.uniform(0, 40, shape)) * (self.rng.random(shape) > 0.1)
+        if form == "xyxy":
+            corners[..., 2:] = corners[..., :2] + sizes[..., 2:]
+        else:
+            corners[..., 2:] = sizes[..., 2:]
+        return corners
+
     def targets(
-        self, shape: tuple[int, ...], class_axis: int, params: dict[str, Any]
+        self, loss: Loss, shape: tuple[int, ...], class_axis: int, params: dict[str, Any], *, by_index: bool
     ) -> tuple[str, Float64Array]:
-        if params["targets_format"] == "index":
+        if loss.targets == "box":
+            return self.dtype("boxes"), self.boxes(shape, str(params["format"]))
+        if by_index:
             own = shape[:class_axis] + shape[class_axis + 1 :]
             values = self.rng.integers(0, shape[class_axis], own).astype(float)
-            dtype = self.one_of(sorted(INTEGERS if self.chance(0.6) else FLOATS))
+            small = shape[class_axis] <= 100  # else some dtypes do not hold the ids
+            dtypes = INTEGERS if self.chance(0.6) else FLOATS
+            dtype = self.one_of(sorted(dtypes)) if small else self.one_of(["int32", "int64", "float64"])
             if params["background_index"] is not None and not dtype.startswith("u"):
                 values = np.where(self.rng.random(own) < 0.3, -2.0, values)
         else:
@@ -216,6 +282,8 @@ class Draw:
             values = (self.rng.random(size) < 0.3).astype(float)
             if dtype in FLOATS and self.chance(0.5):
                 values = self.rng.random(size) ** self.one_of([1, 30])
+            if loss.targets == "number":
+                values = self.rng.normal(0, 10 ** self.rng.uniform(-3, 1.5), size)
         ignored = params["ignore_index"]
         if ignored is not None and (dtype in FLOATS or dtype == "uint8"):
             values = np.where(self.rng.random(values.shape) < 0.2, float(ignored), values)
@@ -258,10 +326,10 @@ def encoded(values: Float64Array, dtype: str, *, big: bool) -> Array:
     return array.astype(array.dtype.newbyteorder(">")) if big else array
 
 
-def cases(count: int, seed: int = 0) -> list[Case]:
-    """So many of them."""
+def cases(count: int, seed: int = 0, loss: str | None = None, *, reports: bool = True) -> list[Case]:
+    """So many of them, of a certain loss or of all."""
     draw = Draw(seed)
-    return [draw.case() for _ in range(count)]
+    return [draw.case(loss, reports=reports) for _ in range(count)]
 
 
 def canonical(report: memoryview) -> bytes:

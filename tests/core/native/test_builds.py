@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.native.cases import Case, answers_of, build_driver, cases, run_driver
+from core.native.cases import NATIVE, Case, answers_of, build_driver, cases, run_driver
+from lossd.core.catalog import LOSSES
 from lossd.core.exact_sum import ExactArray
 from lossd.core.native.kernel import NativeKernel
 from lossd.core.native.library import WIDTHS, best_width, why_missing
 from lossd.core.report.spec import SECTIONS
-from lossd.types import RequestError
+from lossd.types import ITEMSIZE, RequestError
 from scripts import build_native
 
 COUNT = int(os.environ.get("LOSSD_NATIVE_CASES", "600"))
@@ -56,17 +57,20 @@ def answers(asked: list[Case]) -> list[bytes]:
 
 def test_the_cases_are_of_every_kind(asked: list[Case], answers: list[bytes]) -> None:
     works = [case.work for case in asked]
-    assert {work.loss for work in works} == {"bce", "focal"}
-    assert len({operand.tensor.dtype for work in works for operand in work.operands}) == 13
-    names = {operand.name for work in works for operand in work.operands}
-    tensors = {"logits", "probabilities", "targets", "weight", "pos_weight", "alpha", "mask", "baseline"}
-    assert names == tensors
+    assert {work.loss for work in works} == set(NATIVE)
+    operands = [
+        operand for work in works for operand in (*work.of_elements, *work.of_losses, *work.of_classes)
+    ]
+    assert {operand.tensor.dtype for operand in operands} == set(ITEMSIZE)
+    inputs = {name for loss in LOSSES.values() for name in loss.inputs}
+    others = {"targets", "weight", "pos_weight", "alpha", "class_weight", "mask", "baseline"}
+    assert {operand.name for operand in operands} == inputs | others
     asked_for = [work.report.spec.sections for work in works if work.report is not None]
     assert set().union(*asked_for) == set(SECTIONS)
     assert {work.channels for work in works} == {0, 1, 2}
     assert {work.divisor for work in works} == {None, "count", "weight", "positives"}
     rules = [int.from_bytes(answer[8:12], "little") for answer in answers]
-    assert set(rules) == {*range(8), 9}
+    assert set(rules) == {*range(8), 9, 11, 12, 13}
     assert rules.count(0) > len(rules) / 2
 
 

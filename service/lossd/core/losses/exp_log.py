@@ -26,38 +26,39 @@ from lossd.core.losses.pairs import (
 )
 
 
-def _hex(*numbers: str) -> tuple[float, ...]:
+def hexadecimal(*numbers: str) -> tuple[float, ...]:
+    """Return numbers written in C's hexadecimal form."""
     return tuple(float.fromhex(number) for number in numbers)
 
 
 # scripts/coefficients.py derives and checks these.
-_EXP_TAIL: Final = _hex(
+_EXP_TAIL: Final = hexadecimal(
     "0x1.5555555555556p-3", "0x1.5555555555556p-5", "0x1.11111111109b5p-7", "0x1.6c16c16c15dbbp-10",
     "0x1.a01a01a7c311dp-13", "0x1.a01a01a93606fp-16", "0x1.71de0db299458p-19", "0x1.27e4d4dbdc846p-22",
     "0x1.af389f780df8dp-26", "0x1.1f7f108f9b2aap-29",
 )  # fmt: skip
-_LOG_TAIL: Final = _hex(
+_LOG_TAIL: Final = hexadecimal(
     "0x1.5555555555555p-1", "0x1.999999999a455p-2", "0x1.24924923cd2a7p-2", "0x1.c71c72766dd16p-3",
     "0x1.745cefc11f145p-3", "0x1.3b18cafc5c9a1p-3", "0x1.10ab005e40b7dp-3", "0x1.ebaa64501402fp-4",
     "0x1.67fd4b5b53412p-4", "0x1.4b87822c076b8p-3",
 )  # fmt: skip
-_FINE_LOG_TAIL: Final = _hex(
+_FINE_LOG_TAIL: Final = hexadecimal(
     "0x1.5555555555555p-1", "0x1.9999999999a39p-2", "0x1.249249247694ap-2", "0x1.c71c7201b280bp-3",
     "0x1.745cf8e2a0693p-3", "0x1.3b1c3bf61d111p-3", "0x1.0fbdf27fbfc74p-3", "0x1.0c09ce6dcf5ffp-3",
 )  # fmt: skip
 
-_SHORT_EXP_TAIL: Final = _hex(
+_SHORT_EXP_TAIL: Final = hexadecimal(
     "0x1.5555555555556p-3", "0x1.5555555519411p-5", "0x1.11111110ca013p-7", "0x1.6c17bb61d63c9p-10",
     "0x1.a01b3b1ae42a1p-13",
 )  # fmt: skip
-_ROOTS: Final = _hex(
+_ROOTS: Final = hexadecimal(
     "0x1.0000000000000p+0", "0x1.ea4afa2a490dap-1", "0x1.d5818dcfba487p-1", "0x1.c199bdd85529cp-1",
     "0x1.ae89f995ad3adp-1", "0x1.9c49182a3f090p-1", "0x1.8ace5422aa0dbp-1", "0x1.7a11473eb0187p-1",
     "0x1.6a09e667f3bcdp-1", "0x1.5ab07dd485429p-1", "0x1.4bfdad5362a27p-1", "0x1.3dea64c123422p-1",
     "0x1.306fe0a31b715p-1", "0x1.2387a6e756238p-1", "0x1.172b83c7d517bp-1", "0x1.0b5586cf9890fp-1",
 )  # fmt: skip
 """2^-(i / 16)."""
-_ROOTS_LOW: Final = _hex(
+_ROOTS_LOW: Final = hexadecimal(
     "0x0.0p+0", "-0x1.e9c23179c2893p-55", "0x1.2ed02d75b3707p-56", "0x1.11065895048ddp-56",
     "0x1.7a1cd345dcc81p-55", "0x1.c7c46b071f2bep-57", "0x1.6e9f156864b27p-55", "-0x1.41577ee04992fp-56",
     "-0x1.bdd3413b26456p-55", "0x1.6324c054647adp-55", "0x1.d4397afec42e2p-57", "0x1.ada0911f09ebcp-56",
@@ -105,12 +106,12 @@ def exp_minus(t: Tensor, low: Tensor | float = 0.0, *, fine: bool = False) -> Ex
         r = sum_of(large, little)
         square = product_of(r.hi, r.hi)
         head = sum_of_ordered(r.hi, 0.5 * square.hi)
-        tail = (r.hi * square.hi) * _polynomial(_EXP_TAIL, r.hi)
+        tail = (r.hi * square.hi) * polynomial(_EXP_TAIL, r.hi)
         rest = 0.5 * square.lo + (r.lo + r.lo * r.hi)
         q = sum_of_ordered(head.hi, head.lo + (rest + tail))
     else:
         first = large + little
-        square_and_on = (first * first) * (0.5 + first * _polynomial(_EXP_TAIL, first))
+        square_and_on = (first * first) * (0.5 + first * polynomial(_EXP_TAIL, first))
         q = sum_of_ordered(first, square_and_on)
     return Exp(q, bits_of(shifted) & 0xFFF)
 
@@ -145,7 +146,7 @@ def log1p(v: Tensor, low: Tensor | float = 0.0) -> Pair:
     """Return ``log(1 + v + low)`` for -1/2 <= v <= 1: 2 atanh(f) with f = v / (2 + v), and 2 f = v - f v."""
     f = v / (2.0 + v)
     w = f * f
-    return sum_of_ordered(v, low - f * (v - w * _polynomial(_LOG_TAIL, w)))
+    return sum_of_ordered(v, low - f * (v - w * polynomial(_LOG_TAIL, w)))
 
 
 class _Split(NamedTuple):
@@ -194,7 +195,7 @@ def fine_log1p(v: Pair) -> Pair:
 def _fine_log_of_ratio(f: Pair, n: Tensor) -> Pair:
     """Return ``log((1 + f) / (1 - f)) + n log(2)`` for abs(f) <= (sqrt(2) - 1) / (sqrt(2) + 1)."""
     w = f.hi * f.hi
-    tail = f.hi * (w * _polynomial(_FINE_LOG_TAIL, w))
+    tail = f.hi * (w * polynomial(_FINE_LOG_TAIL, w))
     head = sum_of_ordered(n * _LN2_HIGH, 2.0 * f.hi)
     return sum_of_ordered(head.hi, head.lo + (n * _LN2_LOW + (2.0 * (f.lo + f.lo * w) + tail)))
 
@@ -221,7 +222,7 @@ def square_root(value: Tensor) -> Tensor:
     return torch.sqrt(value)
 
 
-def _polynomial(c: tuple[float, ...], v: Tensor) -> Tensor:
+def polynomial(c: tuple[float, ...], v: Tensor) -> Tensor:
     """Return a polynomial, lowest power first, by Estrin's scheme, in which few steps wait for others."""
     terms: list[Tensor] = [c[i] + c[i + 1] * v for i in range(0, len(c), 2)]
     while len(terms) > 1:

@@ -13,7 +13,8 @@
 /* Each row of elements has one. */
 #define ROW_LOSSES(X) \
     X(cross_entropy)  \
-    X(softmax_focal)
+    X(softmax_focal)  \
+    X(box)
 
 #define LOSSD_NUMBER(name) LOSSD_NUMBER_##name,
 enum {

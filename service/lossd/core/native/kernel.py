@@ -164,12 +164,11 @@ def _job_of(work: Work) -> tuple[library.Job, library.Report | None]:
         operand = getattr(work, name)
         if operand is not None:
             setattr(job, name, _tensor_of(operand))
-    shape = work.inputs.shape
     if work.ids_by_row:
         job.classes = work.classes
     if work.class_axis is not None:
-        job.classes = shape[work.class_axis]
-        job.class_inner = math.prod(shape[work.class_axis + 1 :])
+        job.classes = work.classes
+        job.class_inner = math.prod(work.inputs.shape[work.class_axis + 1 :])
     if work.ignore_index is not None:
         job.ignores, job.ignored = 2 if math.isnan(work.ignore_index) else 1, work.ignore_index
     if work.background_index is not None:

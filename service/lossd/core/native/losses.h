@@ -3,6 +3,7 @@
 #define LOSSD_LOSSES_H
 
 #include "asymmetric.h"
+#include "box.h"
 #include "catalog.h"
 #include "elements.h"
 #include "margins.h"

@@ -1,0 +1,36 @@
+"""The fake's losses are those of the catalog: their parameters, and what they come to."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossd.core.catalog import LOSSES, SHARED
+from lossd_client.testing import _fake_table as table
+
+
+def test_the_fake_has_every_loss() -> None:
+    assert set(LOSSES) - set(table.LOSSES) == set(), "losses that the fake does not have"
+    assert set(table.LOSSES) - set(LOSSES) == set()
+
+
+@pytest.mark.parametrize("name", table.LOSSES)
+def test_its_parameters_are_the_catalogs(name: str) -> None:
+    ours, entry = table.LOSSES[name], LOSSES[name]
+    own = {parameter.name: parameter.default for parameter in entry.parameters}
+    assert dict(ours.own) == own
+    shared = {parameter.name for parameter in SHARED} - {"reduction"} - set(own)
+    assert set(ours.options) == shared & {parameter.name for parameter in entry.all_parameters}
+    assert (ours.inputs, ours.row, ours.targets) == (entry.inputs, entry.row, entry.targets)
+    assert ours.without == entry.without
+
+
+@pytest.mark.parametrize("name", table.LOSSES)
+def test_its_limits_are_the_catalogs(name: str) -> None:
+    ours, entry = table.LOSSES[name], LOSSES[name]
+    for parameter in entry.parameters:
+        schema = parameter.schema
+        if "enum" in schema:
+            assert parameter.name == "targets_format" or list(ours.words[parameter.name]) == schema["enum"]
+        if "minimum" in schema and parameter.name != "label_smoothing":
+            low, high = ours.limits[parameter.name]
+            assert (low, high) == (schema["minimum"], schema["maximum"])
