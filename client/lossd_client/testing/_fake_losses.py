@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import float_info
 from typing import Any, Self
 
 import numpy as np
@@ -62,10 +63,11 @@ class Elements:
         y, within = targets_of(tensors["targets"], x, within, params)
         if loss.row in ("", "classes"):  # what an id drops is a loss
             kept = np.asarray(rows.of(within) if not loss.row else rows.of(within).all(axis=-1))
-        x = checked(kind, x, within, 0.5, params, (0, 1) if kind == "probabilities" else None)
-        y = checked(
-            "targets", y, within, 0.0, params, (0, 1) if loss.entry.targets == "probability" else None
-        )
+        finite = (-float_info.max, float_info.max)
+        limits = {"probabilities": (0.0, 1.0), "boxes": finite}.get(kind)
+        x = checked(kind, x, within, 0.5, params, limits)
+        limits = (0.0, 1.0) if loss.entry.targets == "probability" else finite
+        y = checked("targets", y, within, 0.0, params, limits)
         if loss.row == "box":
             _check_boxes({kind: x, "targets": y}, kept, params)
         weight = tensors.get("weight")
