@@ -301,7 +301,9 @@ def _first(loss: Loss) -> str:
     """Return the loss and its inputs in the signature of `report`, which calls its first inputs logits."""
     first, name = loss.inputs[0], f"loss: Literal[{_quoted(loss.name)}]"
     return (
-        f"{name}, /, logits: Array | None = None, " if first == "logits" else f"{name}, {first}: Array | None = None, /, "
+        f"{name}, /, logits: Array | None = None, "
+        if first == "logits"
+        else f"{name}, {first}: Array | None = None, /, "
     )
 
 
