@@ -122,7 +122,9 @@ def test_inputs_go_first_without_a_name(ask: Ask, base_url: str, name: str) -> N
 
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
 @pytest.mark.parametrize("form", ["index", "dense"])
-def test_axes_are_those_of_the_losses(client: LossClient, axis: Any, form: str) -> None:
+def test_axes_are_those_of_the_losses(
+    client: LossClient, axis: int | tuple[int, ...] | None, form: str
+) -> None:
     x, ids = RNG.normal(size=(12, 4, 3, 2)), RNG.integers(0, 4, (12, 3, 2))
     targets = ids if form == "index" else RNG.dirichlet(np.ones(4), (12, 3, 2)).transpose(0, 3, 1, 2)
     given: Any = {"class_axis": 1, "axis": axis, "weight": RNG.random((12, 1, 2))}

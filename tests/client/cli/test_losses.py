@@ -1,4 +1,4 @@
-"""`lossd score` and `lossd report` of every loss against a real server: files of rows, tables, and wrong usage."""
+"""`lossd score` and `lossd report` of every loss against a real server: files, tables, and wrong usage."""
 
 from __future__ import annotations
 
