@@ -14,6 +14,8 @@
 #define ROW_LOSSES(X) \
     X(cross_entropy)  \
     X(softmax_focal)  \
+    X(dice)           \
+    X(tversky)        \
     X(box)
 
 #define LOSSD_NUMBER(name) LOSSD_NUMBER_##name,

@@ -7,6 +7,7 @@
 #include "catalog.h"
 #include "elements.h"
 #include "margins.h"
+#include "overlap.h"
 #include "rows.h"
 #include "softmax.h"
 #include "varifocal.h"

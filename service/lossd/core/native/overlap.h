@@ -114,7 +114,7 @@ static double lossd_ratio_of_errors(double smooth, double alpha, double beta, do
 }
 
 static void lossd_unit_sums(const double *values, int rows, int size, double *to) {
-    sum_rows(values, rows, size, UNIT_CUT, 1.0, 0.0, to, NULL);
+    sum_rows(ROW_UNIT, values, rows, size, 0.0, to, NULL);
 }
 
 /* Rows that are in one block. */
