@@ -53,8 +53,8 @@ class LossGate:
         """Score both models in one pass, row by row, and compare them.
 
         Args:
-            loss: "bce" or "focal".
-            new: The new model's logits, [N, ...].
+            loss: The loss, such as "bce".
+            new: The new model's logits, [N, ...]; of another loss its inputs, such as boxes.
             baseline: The baseline's logits of the same rows, in the same shape.
             targets: As in `LossClient.report`.
             probabilities: Both are probabilities instead of logits.
@@ -75,8 +75,9 @@ class LossGate:
         try:
             by_group = options.get("groups") is not None
             options["sections"] = _sections(options.get("sections"), by_group=by_group)
-            report = client.report(loss, targets=targets, baseline=baseline, **scored, **options)
-            notes = [] if probabilities else list(_notes_on_logits(new, baseline))
+            ask: Any = client.report  # by a name that is not known beforehand
+            report = ask(loss, targets=targets, baseline=baseline, **scored, **options)
+            notes = [] if probabilities else list(_notes_on_logits(loss, new, baseline))
         except _refusals() as error:
             raise _failure(error) from None
         return self._judged(
@@ -153,10 +154,13 @@ def _sections(given: str | Sequence[str] | None, *, by_group: bool) -> list[str]
     return list(dict.fromkeys([*asked, "totals", "paired", *(["groups"] if by_group else [])]))
 
 
-def _notes_on_logits(new: Array, baseline: Array) -> Iterator[str]:
-    """Yield a note if logits look like probabilities."""
+def _notes_on_logits(loss: str, new: Array, baseline: Array) -> Iterator[str]:
+    """Yield a note if logits look like probabilities, of a loss that takes both."""
+    from lossd_client._calls.parameters import LOSSES
     from lossd_client._calls.ranges import look_like_probabilities
 
+    if loss in LOSSES and "probabilities" not in LOSSES[loss].inputs:
+        return
     names = {"the new model": new, "the baseline": baseline}
     found = [name for name, logits in names.items() if look_like_probabilities(logits)]
     if len(found) == 1:

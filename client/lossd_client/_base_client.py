@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Generic, Self, Unpack
 
 from lossd_client._calls.arrays import copied
-from lossd_client._calls.calls import CheckedCall, batch_call
+from lossd_client._calls.calls import CheckedCall, batch_call, loss_named
 from lossd_client._calls.checks import check
 from lossd_client._http.addresses import server_address, without_password
 from lossd_client._http.attempts import CallLimits, RetryState, Steps, attempts
@@ -154,7 +154,7 @@ class BaseClient(
         return Meter(self._settings.progress, total_rows)
 
     def _batch_call(self, loss: str, batch: object, params: Mapping[str, Any]) -> CheckedCall:
-        call = check(batch_call(loss, batch_tensors(batch), params))
+        call = check(batch_call(loss, batch_tensors(loss_named(loss), batch), params))
         if self._settings.concurrency == 1:  # it is answered before the next is drawn
             return call
         tensors = {name: copied(array) for name, array in call.tensors.items()}

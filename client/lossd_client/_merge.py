@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client._calls.parameters import OPTIONS
+from lossd_client._calls.parameters import LOSSES, OPTIONS
 from lossd_client._exact_sum import ExactSum
 from lossd_client._http.problems import empty_mean
 from lossd_client.rate_limit import RateLimit
@@ -46,6 +46,17 @@ class Figures:
     divisor_terms: tuple[NDArray[np.float64], ...] | None = None
     report: Report | None = None
     rate_limit: RateLimit | None = None
+
+    @property
+    def normalizer(self) -> Any:  # noqa: ANN401 - a word or a number
+        """What a mean divides by, which some losses have among their own parameters."""
+        return {**self.params, **self.options}.get("normalizer", "count")
+
+    @property
+    def losses_shape(self) -> tuple[int, ...]:
+        """The shape of the losses before any were reduced; `axis` counts its axes."""
+        loss = LOSSES.get(self.loss_name)
+        return self.shape if loss is None else loss.losses_shape({**self.params, **self.options}, self.shape)
 
 
 FiguresT = TypeVar("FiguresT", bound=Figures)
@@ -110,6 +121,7 @@ class Merger(Generic[FiguresT]):
                 self._places = {name: _ExactArray(np.shape(result.loss)) for name in _planes(result)}
         else:
             _refuse_unlike(self._first, result)
+            _refuse_joining(result)
         for name, kept in self._kept.items():
             if getattr(result, name) != kept:
                 self._kept[name] = None
@@ -196,11 +208,11 @@ def reduced(figures: Figures) -> float | NDArray[np.float64]:
     if figures.reduction != "mean":
         return sums
     if _divides_by_number(figures):
-        return np.asarray(sums / figures.options["normalizer"])
+        return np.asarray(sums / figures.normalizer)
     if figures.divisor_terms is None:
         raise _without_terms(figures)
     divisors = figures.divisor_terms[0]
-    if figures.options.get("normalizer") == "positives":
+    if figures.normalizer == "positives":
         divisors = np.maximum(divisors, 1.0)
     if (divisors == 0).any():
         place = np.argwhere(divisors == 0)[0].tolist()
@@ -228,12 +240,11 @@ def _mean_of(figures: Figures) -> float:
     Raises:
         InvalidRequest: That is zero.
     """
-    normalizer = figures.options.get("normalizer", "count")
     divisor = {
         "count": float(figures.count),
         "weight": figures.weight_sum,
         "positives": max(figures.positives, 1.0),
-    }.get(normalizer, normalizer)
+    }.get(figures.normalizer, figures.normalizer)
     if divisor == 0:
         raise empty_mean("the mean", figures.request_id)
     return float(figures.sum / divisor)
@@ -244,11 +255,12 @@ def _axes(result: Figures) -> Sequence[int] | None:
     if axis is None:
         return None
     axes = axis if isinstance(axis, list | tuple) else [axis]
-    return [one % len(result.shape) if result.shape else one for one in axes]
+    dimensions = len(result.losses_shape)
+    return [one % dimensions if dimensions else one for one in axes]
 
 
 def _divides_by_number(result: Figures) -> bool:
-    return isinstance(result.options.get("normalizer"), int | float)
+    return isinstance(result.normalizer, int | float)
 
 
 def _how_to_join(result: Figures) -> str:
@@ -285,14 +297,20 @@ def _without_terms(result: Figures) -> ValueError:
     )
 
 
+def _refuse_joining(result: Figures) -> None:
+    if result.loss_name in LOSSES:
+        LOSSES[result.loss_name].refuse_joining(result.params, "results")
+
+
 def _refuse_unlike(first: Figures, other: Figures) -> None:
     for name in _COMMON:
         mine, its = getattr(first, name), getattr(other, name)
         dimensions = len(first.shape) or len(other.shape)  # a merged result may know none
         others = len(other.shape) or dimensions
-        if _same_form(name, mine, dimensions) == _same_form(name, its, others):
+        form = _same_form(name, mine, first, dimensions)
+        if form == _same_form(name, its, first, others):
             continue
-        if _same_form(name, mine, dimensions) == _same_form(name, its, dimensions):
+        if form == _same_form(name, its, first, dimensions):
             raise ValueError(f"results of inputs of {dimensions} and of {others} dimensions cannot be merged")
         raise ValueError(f"results of different {name} cannot be merged: {_differing(mine, its)}")
     if isinstance(first.loss, np.ndarray) != isinstance(other.loss, np.ndarray):
@@ -311,8 +329,15 @@ def _differing(mine: object, its: object) -> str:
     return f"{mine!r} and {its!r}"
 
 
-def _same_form(name: str, value: Any, dimensions: int) -> Any:  # noqa: ANN401 - any JSON value in and out
-    """Return one form for values that mean the same: 0 and [0], -1 and the last axis."""
+def _same_form(name: str, value: Any, result: Figures, dimensions: int) -> Any:  # noqa: ANN401 - any JSON value
+    """Return one form for values that mean the same: 0 and [0], -1 and the last axis.
+
+    Args:
+        name: The field.
+        value: Its value.
+        result: A result of the loss.
+        dimensions: Those of the inputs; 0 if they are not known.
+    """
     if name == "options":
         value = {**OPTIONS, **value}
     if not isinstance(value, Mapping):
@@ -322,8 +347,9 @@ def _same_form(name: str, value: Any, dimensions: int) -> Any:  # noqa: ANN401 -
         plain["class_axis"] %= dimensions
         if plain["axis"] is not None:
             axes = plain["axis"] if isinstance(plain["axis"], tuple) else (plain["axis"],)
-            reduced = frozenset(axis % dimensions for axis in axes)
-            plain["axis"] = reduced if len(reduced) < dimensions else None
+            losses = len(replace(result, shape=(1,) * dimensions).losses_shape) or 1
+            reduced = frozenset(axis % losses for axis in axes)
+            plain["axis"] = reduced if len(reduced) < losses else None
     return plain
 
 

@@ -30,7 +30,7 @@ class LossResult(Figures):
             servers do not say them of an array: then those that were given.)
         request_id: The request id in the server's logs.
         timing: Milliseconds that the server spent, by stage: "read", "queue", "compute".
-        loss_name: "bce" or "focal".
+        loss_name: The loss, such as "bce".
         shape: The inputs' shape.
         kernel: The code that computed it.
         device: The device; None when the loss is an array.

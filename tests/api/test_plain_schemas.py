@@ -13,9 +13,9 @@ import jsonschema_rs
 import pytest
 
 from lossd.api.app import openapi_document
-from lossd.api.routes.examples import LOGITS, TARGETS, answer_example
+from lossd.api.routes.examples import answer_example, tensors_example
 from lossd.api.routes.plain_schemas import plain_schema, query_schema
-from lossd.core.catalog import LOSSES, SHARED, Parameter
+from lossd.core.catalog import LOSSES, Parameter
 from lossd.core.report.parameters import REPORT
 from lossd.settings import Settings
 from lossd.wire import report_schema
@@ -25,11 +25,11 @@ Document = dict[str, Any]
 PARAMETERS = {
     f"{loss.name}-{parameter.name}": parameter
     for loss in LOSSES.values()
-    for parameter in (*SHARED, *loss.parameters, *REPORT)
+    for parameter in (*loss.all_parameters, *REPORT)
 }
 SCALARS: list[Any] = [None, True, 0, 1, -1, 3, 0.25, -0.5, 2.0, 5000, 1e300]
 WORDS = ["", "nan", "NaN", "count", "positives", "all", "exact", "sum", "mean", "index", "exp", "top,all"]
-WORDS += ["gamma:0,1", "gamma:", "Infinity", "lossd.report/1"]
+WORDS += ["gamma:0,1", "gamma:", "Infinity", "lossd.report/1", "iou", "cxcywh", "sample"]
 VALUES = [*SCALARS, *WORDS, [], [0], [0, 1], [0.5, 1], [2.0], ["top"], ["top", "all"], ["a"], [[0]], [None]]
 VALUES += [{}, {"gamma": [0, 1]}, {"gamma": []}, {"gamma": [0], "alpha": [1]}, {"gamma": [2000]}]
 
@@ -52,10 +52,11 @@ def test_parameters_allow_the_same(parameter: Parameter, sent: bool) -> None:
 
 def reports() -> Iterator[tuple[Document, Document]]:
     """Requests with every section, and their reports."""
-    pair: Document = {"logits": LOGITS, "targets": TARGETS, "report": "all", "groups": [3, 7], "top": 2}
+    tensors = tensors_example(LOSSES["bce"])
+    pair: Document = {**tensors, "report": "all", "groups": [3, 7], "top": 2}
     for name, request in (
         ("bce", {**pair, "weight": [[1.0], [0.5]]}),
-        ("bce", {**pair, "baseline": TARGETS, "ids": [5, 6]}),
+        ("bce", {**pair, "baseline": tensors["targets"], "ids": [5, 6]}),
         ("focal", {**pair, "sweep": "gamma:0,2", "calibration_bins": 8}),
         ("focal", {**pair, "sweep": "gamma:0,2", "variant": "exp"}),
         ("bce", {**pair, "logits": [["Infinity", 0, 1], [1, 2, "-Infinity"]]}),

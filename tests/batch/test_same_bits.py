@@ -16,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from batch.tables import REQUESTS, asked, cut, scorer_of, sections_of, table_of
+from arrow_stream import table as arrow_table
+from batch.tables import ARROW, REQUESTS, asked, cut, scorer_of, sections_of, stream_of, table_of
 from contract.report_requests import EVERYTHING, in_query
 from lossd.batch import Partial, Scorer, merge
+from lossd.core.catalog import LOSSES, Loss
 from report_reference import Request
 
 FIGURES = ("sum_terms", "weight_sum_terms", "positives_terms")
@@ -132,6 +134,63 @@ def test_a_task_that_ran_twice_is_not_counted_twice_unseen() -> None:
     first, rest = scorer.score(table.slice(0, 5)), scorer.score(table.slice(5))
     assert first == scorer.score(table.slice(0, 5))  # whichever attempt is taken
     assert merge([rest, first], rows=table.num_rows) == scorer.score(table)
+
+
+def _table_for(loss: Loss) -> pa.Table:
+    """A table of 60 rows, some of which weigh more or do not count."""
+    rng = np.random.default_rng(7)
+    tensors: dict[str, Any] = {"weight": rng.random(60), "mask": rng.random(60) < 0.8}
+    if loss.row == "box":
+        low = rng.random((60, 2))
+        for name in ("boxes", "targets"):
+            tensors[name] = np.concatenate([low, low + rng.random((60, 2))], axis=1)
+    else:
+        tensors["logits"] = rng.normal(0, 8, (60, 5)).astype(np.float32)
+        tensors["targets"] = rng.integers(0, 2, (60, 5)).astype(np.uint8)
+        if loss.row == "classes":
+            tensors["targets"] = rng.integers(0, 5, 60)
+    return arrow_table(tensors)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("params", [{}, {"reduction": "sum"}, {"normalizer": "weight"}, {"axis": 0}], ids=str)
+def test_blocks_of_every_loss_are_those_of_one_request(
+    client: httpx.Client, loss: str, params: dict[str, Any]
+) -> None:
+    table, rng = _table_for(LOSSES[loss]), np.random.default_rng(len(loss))
+    scorer = Scorer(loss, **params)
+    answer = client.post(
+        f"/{loss}", params=in_query(params), content=stream_of(table), headers={"content-type": ARROW}
+    ).json()
+    whole = scorer.score(table)
+    for _ in range(3):
+        partials = [scorer.score(block) for block in cut(table, rng)]
+        rng.shuffle(partials)
+        assert merge(partials, rows=60) == whole
+    result = whole.result
+    for name in FIGURES:
+        assert_same_bits(answer[name], getattr(result, name))
+    assert_same_bits(np.ravel(answer["loss"]).tolist(), np.ravel(np.asarray(result.loss)).tolist())
+    about = (result.count, result.params, result.options, list(result.shape))
+    assert about == tuple(answer[name] for name in ("count", "params", "options", "shape"))
+
+
+def test_a_weight_for_each_class_is_a_weight_of_rows(client: httpx.Client) -> None:
+    table = _table_for(LOSSES["cross_entropy"])
+    params: dict[str, Any] = {"class_weight": [1, 2, 0.5, 0.25, 3]}
+    without = table.drop_columns("weight")
+    for rows in (table, without):
+        for normalizer in ("count", "weight"):
+            scorer = Scorer("cross_entropy", **params, normalizer=normalizer)
+            merged = merge([scorer.score(block) for block in cut(rows, np.random.default_rng(3))])
+            answer = client.post(
+                "/cross_entropy",
+                params=in_query({**params, "normalizer": normalizer}),
+                content=stream_of(rows),
+                headers={"content-type": ARROW},
+            ).json()
+            assert (float(merged.result), merged.result.weight_sum) == (answer["loss"], answer["weight_sum"])
+            assert merged == scorer.score(rows)
 
 
 @pytest.mark.parametrize("axis", [0, (0,), (0, -1), -2])

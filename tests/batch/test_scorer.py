@@ -89,14 +89,16 @@ def test_class_ids_stand_in_a_column_of_numbers() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Scorer("focl"), "there is no loss 'focl'; there are bce, focal; did you mean focal?"),
+        (lambda: Scorer("focl"), "there is no loss 'focl'; there are bce, focal, .*; did you mean focal?"),
         (lambda: Scorer("focal", gama=2), "focal has no parameter 'gama'; did you mean gamma?"),
-        (lambda: Scorer("bce", gamma=2), "bce has no parameter 'gamma'"),
+        (lambda: Scorer("bce", gamma=2), "bce has no parameter 'gamma'; focal, varifocal and "),
         (lambda: Scorer("focal", gamma=-1), "gamma must be"),
         (lambda: Scorer("bce", sections="clases"), "report must be all, or some of"),
         (lambda: Scorer("bce", top=5), "top goes with a report; add report=all"),
         (lambda: Scorer("bce", sections="classes", top=5), "top is for the section top; add top to report"),
         (lambda: Scorer("bce", background_index=3), "background_index goes with targets_format=index"),
+        (lambda: Scorer("dice", per="class"), "neither a stream nor parts of the rows add up to"),
+        (lambda: Scorer("tversky", per="all"), "take per=sample"),
         (lambda: Scorer("bce", reduction="none"), "use reduction mean or sum"),
         (lambda: Scorer("bce", columns={"logit": "x"}), "there is no tensor 'logit'; did you mean logits?"),
         (lambda: Scorer("bce", columns={"groups": "x"}), "give their columns as by="),

@@ -232,7 +232,8 @@ def test_large_batches_are_cut_to_the_servers_limit(base_url: str) -> None:
 def test_no_piece_of_a_stream_is_larger_than_it_may_be() -> None:
     encoder = ArrowEncoder(64 << 10)
     arrays = {"logits": np.ones((5000, 7)), "targets": np.ones((5000, 7), dtype=bool)}
-    body = b"".join([*encoder.encode(arrays), *encoder.encode(arrays), encoder.end()])
+    sizes = dict.fromkeys(arrays, 2)
+    body = b"".join([*encoder.encode(arrays, sizes), *encoder.encode(arrays, sizes), encoder.end()])
     table = pa.ipc.open_stream(body).read_all()
     assert (table.num_rows, table.column_names) == (10_000, ["logits", "targets"])
     sizes = [batch.nbytes for batch in table.to_batches()]
@@ -360,7 +361,7 @@ def test_parameters_that_there_are_not(base_url: str, method: str) -> None:
         for loss, params, message in (
             ("focal", {"gama": 2.0}, "did you mean 'gamma'"),
             ("bce", {"gamma": 2.0}, "no parameter 'gamma'"),
-            ("dice", {}, "there is no loss 'dice'"),
+            ("dicey", {}, "there is no loss 'dicey'"),
         ):
             with pytest.raises(TypeError, match=message):
                 list(getattr(client, method)(loss, [([0.0], [0.0])], **params))

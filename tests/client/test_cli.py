@@ -155,7 +155,7 @@ def test_pos_weight_is_a_number_or_a_file(files: list[str], playback: Playback, 
     ("options", "message"),
     [
         (["--gamma", "2"], "--loss focal"),
-        (["--loss", "dice"], "dice"),
+        (["--loss", "dicey"], "dicey"),
         (["--alpha", "none"], "--loss focal"),
         (["--variant", "exp"], "--loss focal"),
         (["--variant", "tanh", "--loss", "focal"], "tanh"),

@@ -1,7 +1,6 @@
 """What goes over the wire."""
 
 import inspect
-from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from client.conftest import Ask
 from client.playback import Answer, Playback
 from lossd_client import DEFAULT, LossClient
-from lossd_client._calls.calls import Tensors
-from lossd_client._calls.parameters import REPORT, Shared
+from lossd_client._calls.parameters import LOSSES, REPORT, SHARED
 from lossd_client._http.httpx_transport import CHUNK
 
 Options = dict[str, Any]
@@ -198,18 +196,25 @@ def test_parameters_are_json_text_in_the_query(
     assert playback.last.params == sent
 
 
-@pytest.mark.parametrize("method", ["bce", "focal"])
+@pytest.mark.parametrize("method", LOSSES)
 def test_a_default_is_not_sent(ask: Ask, playback: Playback, method: str) -> None:
-    signature = inspect.signature(getattr(LossClient, method)).parameters
-    shown = {f.name: signature[f.name].default for f in fields(Shared)}
-    assert shown == {f.name: f.default for f in fields(Shared)}
-    of_a_report = {"groups", "ids", "baseline"}
-    assert {signature[f.name].default for f in fields(Tensors) if f.name not in of_a_report} == {None}
-    of_reports = inspect.signature(LossClient.report).parameters
-    assert {name: of_reports[name].default for name in REPORT} == REPORT
-    assert {of_reports[f.name].default for f in fields(Tensors) if f.name != "pos_weight"} == {None}
+    loss, signature = LOSSES[method], inspect.signature(getattr(LossClient, method)).parameters
+    shown = {name: signature[name].default for name in loss.parameters}
+    assert {name: shown[name] for name in loss.shared} == {name: SHARED[name] for name in loss.shared}
+    assert all(shown[name] in (DEFAULT, parameter.default) for name, parameter in loss.own.items())
+    tensors = (*loss.inputs, "targets", "weight", "mask")
+    assert {signature[name].default for name in tensors} == {None}
+    assert list(signature)[:3] == ["self", loss.inputs[0], "targets"]
+    assert set(signature) == {"self", *tensors, *loss.parameters}
     ask(playback.url, method, LOGITS, TARGETS, **shown)
     assert playback.last.params == []
+
+
+def test_the_defaults_of_a_report_are_shown() -> None:
+    of_reports = inspect.signature(LossClient.report).parameters
+    assert {name: of_reports[name].default for name in REPORT} == REPORT
+    tensors = ("logits", "probabilities", "targets", "weight", "mask", "groups", "ids", "baseline")
+    assert {of_reports[name].default for name in tensors} == {None}
 
 
 @pytest.mark.parametrize("method", ["bce", "focal"])
@@ -237,7 +242,7 @@ def test_every_shared_parameter_at_once(ask: Ask, playback: Playback, method: st
         "ignore_index": "-1.0",
         "allow_nan": "true",
     }
-    assert set(given) == {f.name for f in fields(Shared)}
+    assert {*given, "pos_weight"} == set(SHARED)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def batches(
     assert_type(client.score_stream("bce", [{"probabilities": [0.5], "targets": [1]}], axis=0), LossResult)
     assert_type(LossResult.merge(client.iter_batches("bce", named)), LossResult)
     client.score_batches("bce", named, gamma=2.0)  # type: ignore[call-overload] # focal's alone
-    client.score_batches("hinge", named)  # type: ignore[call-overload] # no such loss
+    client.score_batches("higne", named)  # type: ignore[call-overload] # no such loss
     client.score_batches("focal", 3)  # type: ignore[call-overload] # no iterable
     _: Sequence[LossName] = ["bce", "focal"]
 
@@ -284,7 +284,7 @@ def metrics(client: LossClient, logits: torch.Tensor, targets: torch.Tensor) -> 
     report = RemoteReport("focal", client, gamma=2, sections=["top"], top=5, drop_duplicates=True)
     assert_type(report.update(logits, targets, groups={"camera": [1]}, ids=["a"], baseline=logits), None)
     assert_type(report.compute(), Report | None)
-    RemoteReport("hinge", client)  # type: ignore[arg-type] # no such loss
+    RemoteReport("higne", client)  # type: ignore[arg-type] # no such loss
     members: list[Metric | MetricCollection] = [bce, focal]
     MetricCollection(members).update(logits, targets)
 

@@ -37,6 +37,7 @@ from tritonclient.utils import (  # type: ignore[import-untyped]
 import reference
 from live_server import live_server
 from lossd.api.routes.inference import inference_problem
+from lossd.core.catalog import LOSSES
 from lossd.types import ErrorCode, RequestError
 
 Array = npt.NDArray[Any]
@@ -51,6 +52,10 @@ WEIGHT = RNG.random((9, 1))
 MASK = RNG.random((9, 7)) < 0.8
 POS_WEIGHT = np.array([0.5, 1.0, 2.0, 1.5, 3.0, 1.0, 0.0], dtype=np.float32)
 DENSE: Arrays = {"logits": X, "targets": Y}
+BOXES: Arrays = {
+    "boxes": np.array([[1, 2, 5, 6], [0, 0, 2, 1]], np.float32),
+    "targets": np.array([[1, 1, 5, 7], [0, 0, 1, 2]], np.float32),
+}
 LONG: Arrays = {
     "logits": RNG.normal(0, 5, (600, 500)).astype(np.float32),
     "targets": (RNG.random((600, 500)) < 0.1).astype(np.uint8),
@@ -513,11 +518,11 @@ def test_the_asyncio_client(base_url: str) -> None:
 def test_health(base_url: str, client: InferenceServerClient) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
-    for model in ("bce", "focal"):
+    for model in LOSSES:
         assert client.is_model_ready(model)
         assert client.is_model_ready(model, "1")
         assert not client.is_model_ready(model, "2")
-    assert not client.is_model_ready("dice")
+    assert not client.is_model_ready("nothing")
     assert httpx.get(f"{base_url}/v2/health/live").json() == {"live": True}
     assert httpx.get(f"{base_url}/v2/health/ready").json() == {"ready": True}
     assert httpx.get(f"{base_url}/v2/models/bce/ready").json() == {"ready": True}
@@ -533,15 +538,16 @@ def test_metadata_and_configuration(base_url: str, client: InferenceServerClient
         assert metadata == client.get_model_metadata(loss["name"], "1")
         assert metadata["versions"] == ["1"]
         assert [output["name"] for output in metadata["outputs"]] == [*FIGURES, "report"]
-        assert {"logits", "targets"} <= {given["name"] for given in metadata["inputs"]}
+        assert [given["name"] for given in metadata["inputs"]] == loss["tensors"]
         config = client.get_model_config(loss["name"])
         assert config == client.get_model_config(loss["name"], "1")
         defaults = {name: text["string_value"] for name, text in config["parameters"].items()}
         assert set(defaults) == {parameter["name"] for parameter in loss["parameters"]}
         params = {name: text for name, text in defaults.items() if text != "null"}
+        given = BOXES if "boxes" in loss["tensors"] else DENSE
         check(
-            client.infer(loss["name"], tensors(DENSE), parameters=params),
-            natively(base_url, loss["name"], DENSE, {}),
+            client.infer(loss["name"], tensors(given), parameters=params),
+            natively(base_url, loss["name"], given, {}),
         )
 
 
@@ -618,7 +624,7 @@ def test_statistics(client: InferenceServerClient) -> None:
         assert new["count"] == old["count"] + 1, name
         assert new["ns"] > old["ns"] or name == "queue"
     everything = client.get_inference_statistics()["model_stats"]
-    assert [entry["name"] for entry in everything] == ["bce", "focal"]
+    assert [entry["name"] for entry in everything] == list(LOSSES)
     assert figures() in everything
 
 
@@ -630,7 +636,7 @@ def test_metrics_have_the_format(base_url: str, client: InferenceServerClient) -
 
 def test_the_routes_are_documented_as_they_are(base_url: str) -> None:
     paths = [path for path in httpx.get(f"{base_url}/openapi.json").json()["paths"] if path.startswith("/v2")]
-    models = {f"/v2/models/{loss}{version}" for loss in ("bce", "focal") for version in ("", "/versions/1")}
+    models = {f"/v2/models/{loss}{version}" for loss in LOSSES for version in ("", "/versions/1")}
     ends = ("", "/ready", "/config", "/stats", "/infer")
     whole = {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"}
     assert set(paths) == whole | {model + end for model in models for end in ends}
@@ -660,7 +666,7 @@ def test_the_routes_are_documented_as_they_are(base_url: str) -> None:
 
 
 def test_the_example_is_answered(base_url: str) -> None:
-    for loss in ("bce", "focal"):
+    for loss in LOSSES:
         operation = httpx.get(f"{base_url}/openapi.json").json()["paths"][f"/v2/models/{loss}/infer"]["post"]
         example = operation["requestBody"]["content"]["application/json"]["examples"]["text"]["value"]
         text = {given["name"]: given["data"] for given in example["inputs"]}

@@ -15,19 +15,19 @@ from urllib.parse import urljoin
 import httpx
 import jsonschema_rs
 import numpy as np
-import pyarrow as pa
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from arrow_stream import stream
 from engine.worker.test_worker import Desk, ticking, working
 from faults.raw import connect, receive
 from live_server import live_server
 from lossd.api.problems import KINDS
 from lossd.api.routes.examples import QUOTED
-from lossd.core.catalog import LOSSES, SHARED
+from lossd.core.catalog import LOSSES
 from lossd.core.report.parameters import REPORT
 from lossd.engine.admission.concurrency import ConcurrencyLimiter
 from lossd.engine.ipc.messages import Failed
@@ -61,7 +61,6 @@ schemathesis.openapi.media_type(
     "application/x-npy", st.one_of(st.binary(max_size=200), st.builds(_npy_pair, _SHAPES, st.integers(0, 99)))
 )
 
-TENSORS = {"logits", "probabilities", "targets", "weight", "mask"}
 REPORT_TENSORS = {"groups", "ids", "baseline"}
 
 CHECKS = [
@@ -75,7 +74,8 @@ CHECKS = [
 
 
 @pytest.mark.parametrize(
-    "path", ["/bce", "/focal", "/livez", "/readyz", "/info", "/metrics", "/usage", "/overview"]
+    "path",
+    [*(f"/{loss}" for loss in LOSSES), "/livez", "/readyz", "/info", "/metrics", "/usage", "/overview"],
 )
 def test_the_server_answers_as_documented(api_schema: schemathesis.BaseSchema, path: str) -> None:
     for method in api_schema[path]:
@@ -200,7 +200,7 @@ def test_the_client_has_every_parameter(document: dict[str, Any], loss: str, cli
     reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     body = document["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
     queried = {p["name"] for p in operation["parameters"] if p["in"] == "query"} - {"tensors"}
-    assert set(body) == queried | TENSORS | REPORT_TENSORS
+    assert set(body) == queried | set(LOSSES[loss].tensors)
     signature = inspect.signature(getattr(client, loss))
     assert set(signature.parameters) - {"self"} == set(body) - REPORT_TENSORS - {one.name for one in REPORT}
     assert list(get_args(Reduction)) == body["reduction"]["enum"]
@@ -216,7 +216,7 @@ def test_the_clients_result_has_every_figure(document: dict[str, Any]) -> None:
 def test_the_document_follows_from_the_catalog(document: dict[str, Any]) -> None:
     for loss in LOSSES.values():
         named = {p["name"] for p in document["paths"][f"/{loss.name}"]["post"]["parameters"]}
-        assert {p.name for p in (*SHARED, *loss.parameters, *REPORT)} <= named
+        assert {p.name for p in (*loss.all_parameters, *REPORT)} <= named
 
 
 def test_docs_need_no_internet(base_url: str) -> None:
@@ -249,31 +249,38 @@ def test_status_routes(base_url: str, document: dict[str, Any]) -> None:
         assert name in metrics.text
 
 
-X = np.array([[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]], np.float32)
-Y = np.array([[1, 0, 0], [0, 1, 1]], np.uint8)
+def arrays_of(operation: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """Inputs and targets of the kind that an operation takes: those of its first example in JSON."""
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    example = next(iter(examples.values()))["value"]
+    if "inputs" in example:
+        return {given["name"]: np.array(given["data"], np.float32) for given in example["inputs"]}
+    return {name: np.array(value) for name, value in example.items() if isinstance(value, list)}
 
 
-def picked_file(media: str) -> bytes:
+def picked_file(media: str, arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
     """A file for a body that is one, as its description asks for."""
     file = io.BytesIO()
     if media == "application/x-npz":
-        np.savez(file, logits=X, targets=Y)
+        save: Any = np.savez
+        save(file, **arrays)
     elif media == "application/vnd.apache.arrow.stream":
-        table = pa.table({"logits": X.ravel(), "targets": Y.ravel()})
-        with pa.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table)
+        file.write(stream(arrays, rows=1))
     elif media == "application/octet-stream":  # an inference without binary tensors
-        data = [{"name": "logits", "shape": [2], "datatype": "FP32", "data": [1, 2]}]
-        file.write(json.dumps({"inputs": [*data, {**data[0], "name": "targets", "data": [0, 1]}]}).encode())
+        inputs = [
+            {"name": name, "shape": array.shape, "datatype": "FP32", "data": array.ravel().tolist()}
+            for name, array in arrays.items()
+        ]
+        file.write(json.dumps({"inputs": inputs}).encode())
     else:
-        for array in (X, Y):
+        for array in arrays.values():
             np.save(file, array)
     return file.getvalue()
 
 
-def picked_array(name: str) -> bytes:
+def picked_array(array: np.ndarray[Any, Any]) -> bytes:
     file = io.BytesIO()
-    np.save(file, Y if name == "targets" else X)
+    np.save(file, array)
     return file.getvalue()
 
 
@@ -311,7 +318,8 @@ def tries(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         if media is None:
             yield "", given
         elif media == "multipart/form-data":
-            files = {name: (f"{name}.npy", picked_array(name)) for name in ("logits", "targets")}
+            given_arrays = arrays_of(operation)
+            files = {name: (f"{name}.npy", picked_array(array)) for name, array in given_arrays.items()}
             texts = {
                 name: field_text(one)
                 for name, one in schema["properties"].items()
@@ -320,7 +328,7 @@ def tries(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield media, {**given, "files": files, "data": texts}
         elif schema.get("format") == "binary":
             given["headers"]["content-type"] = media
-            yield media, {**given, "content": picked_file(media)}
+            yield media, {**given, "content": picked_file(media, arrays_of(operation))}
         else:
             given["headers"]["content-type"] = media
             for name, example in body["examples"].items():

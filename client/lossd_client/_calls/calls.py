@@ -6,41 +6,37 @@ Nothing here sends: `lossd_client._requests` turns a checked call into requests.
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
-from lossd_client._calls.arrays import Array
 from lossd_client._calls.axes import Axes
-from lossd_client._calls.labels import Column, Groups, Labels
-from lossd_client._calls.parameters import DEFAULT, OWN, REPORT, SHARED, Shared
-
-
-@dataclass(frozen=True, slots=True)
-class Tensors:
-    """The tensors of a call as given, in the order in which they are sent."""
-
-    logits: Array | None
-    probabilities: Array | None
-    targets: Array | None
-    weight: Array | None
-    mask: Array | None
-    pos_weight: Array | None  # a single number goes as a parameter
-    groups: Groups | None = None  # these three are for a report
-    ids: Column | None = None
-    baseline: Array | None = None
+from lossd_client._calls.labels import Labels
+from lossd_client._calls.loss import Loss
+from lossd_client._calls.parameters import INPUTS, LOSSES, REPORT
 
 
 @dataclass(frozen=True, slots=True)
 class LossCall:
-    """A call as given, before anything is converted or checked."""
+    """A call as given, before anything is converted or checked.
+
+    Attributes:
+        loss_name: The loss.
+        tensors: By name, in the order in which they are sent; None for one that is not there. A `pos_weight`
+            of one number goes as a parameter.
+        params: The loss's parameters, without `pos_weight`.
+        report: The report's.
+    """
 
     loss_name: str
-    tensors: Tensors
-    shared: Shared
-    own: Mapping[str, Any] = field(default_factory=dict)  # the loss's own; DEFAULT for those not given
-    report: Mapping[str, Any] = field(default_factory=dict)  # the report's
+    tensors: Mapping[str, Any]
+    params: Mapping[str, Any]
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Loss:
+        """What the client knows of the loss."""
+        return LOSSES[self.loss_name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +95,47 @@ class CheckedCall:
         )
 
     @property
-    def axes(self) -> "Axes":
+    def loss(self) -> Loss:
+        """What the client knows of the loss."""
+        return LOSSES[self.loss_name]
+
+    @property
+    def losses_shape(self) -> tuple[int, ...]:
+        """The shape of the losses, to which weights and masks broadcast."""
+        return self.loss.losses_shape({**self.own, **self.params}, self.inputs.shape)
+
+    @property
+    def axes(self) -> Axes:
         """Which axes are reduced over, and which one the classes lie along."""
-        given = {**self.own, **self.params}
-        return Axes.of(self.inputs.ndim, given, self.tensors.get("pos_weight"))
+        given = {**self.own, **self.params, "targets_format": "index" if self.by_index else "dense"}
+        return Axes.of(self.loss, self.inputs.ndim, given, self.tensors.get("pos_weight"))
 
     @property
     def by_index(self) -> bool:
-        """Whether the targets are class ids."""
-        return self.params.get("targets_format") == "index"
+        """Whether the targets are class ids: as said, or by their shape where the loss goes by that."""
+        said = self.params.get("targets_format", self.own.get("targets_format"))
+        if said is not None or "targets_format" not in self.loss.own:
+            return bool(said == "index")
+        targets, inputs = self.tensors["targets"], self.inputs
+        return bool(targets.ndim == inputs.ndim - 1)
+
+    @property
+    def dimensions(self) -> Mapping[str, int]:
+        """How many dimensions a tensor has that has a value for everything that it is of."""
+        inputs, losses = self.inputs.ndim, len(self.losses_shape)
+        others = {"weight": losses, "mask": losses, "groups": 1, "ids": 1, "targets": inputs - self.by_index}
+        return dict.fromkeys(self.tensors, inputs) | others
 
 
-_TENSORS: Final = ("logits", "probabilities", "targets", "weight", "mask")
-_REPORT_TENSORS: Final = ("groups", "ids", "baseline")
-_tensors_of: Final = itemgetter(*_TENSORS, "pos_weight")
-_shared_of: Final = itemgetter(*SHARED)
+_BESIDE: Final = ("targets", "weight", "mask")
+_OF_A_REPORT: Final = ("groups", "ids", "baseline")
 
 
 def method_call(loss_name: str, arguments: Mapping[str, Any]) -> LossCall:
     """Return the call that the method of a loss was given: `arguments` are its `locals()`."""
-    own = {name: arguments[name] for name in OWN[loss_name]}
-    return LossCall(loss_name, Tensors(*_tensors_of(arguments)), Shared(*_shared_of(arguments)), own)
+    loss = LOSSES[loss_name]
+    tensors = {name: arguments.get(name) for name in (*loss.inputs, *_BESIDE, "pos_weight")}
+    return LossCall(loss_name, tensors, {name: arguments[name] for name in _own_names(loss)})
 
 
 def report_call(loss_name: str, arguments: Mapping[str, Any]) -> LossCall:
@@ -128,11 +144,20 @@ def report_call(loss_name: str, arguments: Mapping[str, Any]) -> LossCall:
     Raises:
         TypeError: The loss, or one of the further parameters, is not one that there is.
     """
-    params = arguments["params"]
+    params = dict(arguments["params"])
     for name in ("reduction", "axis"):
         if name in params:
             raise TypeError(f"report() has no parameter {name!r}: a report is of all elements")
-    tensors = {name: arguments[name] for name in (*_TENSORS, *_REPORT_TENSORS)}
+    tensors = {name: arguments[name] for name in (*_BESIDE, *_OF_A_REPORT)}
+    loss = loss_named(loss_name)
+    given = {"probabilities": arguments["probabilities"]}
+    given |= {name: params.pop(name) for name in INPUTS if name in params}
+    first = first_input(loss)
+    if arguments["logits"] is not None:
+        if given.get(first) is not None:
+            raise TypeError(f"report() was given {first} twice")
+        given[first] = arguments["logits"]
+    tensors |= {name: array for name, array in given.items() if array is not None}
     asked = {name: arguments[name] for name in REPORT}
     if asked["sections"] is None:
         asked["sections"] = "all"
@@ -146,18 +171,49 @@ def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, 
     Raises:
         TypeError: The loss, or a name among the tensors or parameters, is not one that there is.
     """
-    if loss_name not in OWN:
-        raise TypeError(f"there is no loss {loss_name!r}; there are {', '.join(OWN)}")
-    _refuse_unknown(f"{loss_name}: no parameter", params, (*SHARED, *OWN[loss_name], "pos_weight", *REPORT))
-    names = (*_TENSORS, *_REPORT_TENSORS)
+    loss = loss_named(loss_name)
+    _refuse_unknown(f"{loss_name}: no parameter", params, (*loss.parameters, *REPORT))
+    names = (*loss.inputs, *_BESIDE, *_OF_A_REPORT)
     _refuse_unknown("a batch: no tensor", tensors, names)
     return LossCall(
         loss_name,
-        Tensors(**{name: tensors.get(name) for name in names}, pos_weight=params.get("pos_weight")),
-        Shared(**{name: params[name] for name in SHARED if name in params}),
-        {name: params.get(name, DEFAULT) for name in OWN[loss_name]},
+        {name: tensors.get(name) for name in names} | {"pos_weight": params.get("pos_weight")},
+        {name: params[name] for name in _own_names(loss) if name in params},
         {name: params[name] for name in REPORT if name in params},
     )
+
+
+def first_input(loss: Loss) -> str:
+    """Return the name of the inputs that are given first, without a name."""
+    return loss.inputs[0]
+
+
+def inputs_name(loss_name: str, *, are_probabilities: bool) -> str:
+    """Return the name of a model's outputs among a loss's tensors.
+
+    Raises:
+        TypeError: There is no such loss, or it takes no probabilities.
+    """
+    loss = loss_named(loss_name)
+    name = "probabilities" if are_probabilities else first_input(loss)
+    if name not in loss.inputs:
+        raise TypeError(f"{loss_name} takes no {name}, only {first_input(loss)}")
+    return name
+
+
+def loss_named(name: str) -> Loss:
+    """Return a loss.
+
+    Raises:
+        TypeError: There is no such loss.
+    """
+    if name not in LOSSES:
+        raise TypeError(f"there is no loss {name!r}; there are {', '.join(LOSSES)}")
+    return LOSSES[name]
+
+
+def _own_names(loss: Loss) -> list[str]:
+    return [name for name in loss.parameters if name != "pos_weight"]
 
 
 def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

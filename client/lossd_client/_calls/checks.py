@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import FLOATS, IDS, MASK, TARGETS, WEIGHTS, as_array, dtype_name, widened
-from lossd_client._calls.calls import CheckedCall, LossCall, ReportCall, Tensors
+from lossd_client._calls.calls import CheckedCall, LossCall, ReportCall
 from lossd_client._calls.conversion import checked_report, converted, own_converted, shared_converted
 from lossd_client._calls.labels import Labels
 
@@ -23,9 +23,9 @@ def check(call: LossCall) -> CheckedCall:
         ValueError: A tensor is ragged, a parameter is no number or not finite, a group or id is missing, or
             an id occurs twice.
     """
-    params = shared_converted(call.shared)
+    params, own = shared_converted(call.loss, call.params), own_converted(call.loss, call.params)
     tensors = _tensors(call, gaps=params.get("ignore_index") == "nan" or "allow_nan" in params)
-    pos_weight = call.tensors.pos_weight
+    pos_weight = call.tensors["pos_weight"]
     if isinstance(pos_weight, int | float | Decimal | np.number):
         params["pos_weight"] = converted("pos_weight", pos_weight)
     elif pos_weight is not None:
@@ -35,7 +35,7 @@ def check(call: LossCall) -> CheckedCall:
         given = {"groups": report.groups, "ids": report.ids}
         tensors |= {name: labels.numbers for name, labels in given.items() if labels is not None}
         report = replace(report, row_weights=_row_weights(tensors))
-    return CheckedCall(call.loss_name, tensors, params, own_converted(call.own), report)
+    return CheckedCall(call.loss_name, tensors, params, own, report)
 
 
 def checked_params(call: LossCall) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def checked_params(call: LossCall) -> dict[str, Any]:
         TypeError: One has the wrong type.
         ValueError: One is no number or not finite.
     """
-    params = {**own_converted(call.own), **shared_converted(call.shared)}
-    if call.tensors.pos_weight is not None:
-        weights = widened(as_array("pos_weight", call.tensors.pos_weight, WEIGHTS))
+    params = {**own_converted(call.loss, call.params), **shared_converted(call.loss, call.params)}
+    if call.tensors["pos_weight"] is not None:
+        weights = widened(as_array("pos_weight", call.tensors["pos_weight"], WEIGHTS))
         if weights.ndim > 1:
             raise ValueError(
                 f"pos_weight: a stream takes a number, or one a class, and not shape {weights.shape}; score "
@@ -65,7 +65,7 @@ def _report(call: LossCall) -> ReportCall | None:
         ValueError: They are given although no report is asked for, or one is not as it should be, or an id
             occurs twice.
     """
-    groups, ids, baseline = call.tensors.groups, call.tensors.ids, call.tensors.baseline
+    groups, ids, baseline = (call.tensors.get(name) for name in ("groups", "ids", "baseline"))
     params = checked_report(call.report)
     if not params:
         for name, given in {"groups": groups, "ids": ids, "baseline": baseline}.items():
@@ -87,48 +87,52 @@ def _row_weights(tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, Any] | Non
 
 
 def _tensors(call: LossCall, *, gaps: bool) -> dict[str, NDArray[Any]]:
-    """Return the tensors by name, without `pos_weight`: the logits or probabilities first."""
-    method, given = f"{call.loss_name}()", call.tensors
-    if given.logits is not None and given.probabilities is not None:
+    """Return the tensors by name, without `pos_weight`: the inputs first."""
+    method, given, inputs = f"{call.loss_name}()", call.tensors, call.loss.inputs
+    there = [name for name in inputs if given[name] is not None]
+    if len(there) > 1:
         raise TypeError(
-            f"{method} takes logits or probabilities, not both; beside probabilities, targets are given by "
-            f"name: {call.loss_name}(probabilities=..., targets=...)"
+            f"{method} takes {' or '.join(inputs)}, not both; beside {inputs[1]}, targets are given by "
+            f"name: {call.loss_name}({inputs[1]}=..., targets=...)"
         )
-    if given.logits is None and given.probabilities is None:
-        raise TypeError(f"{method} needs logits or probabilities")
-    if given.targets is None:
+    if not there:
+        raise TypeError(f"{method} needs {' or '.join(inputs)}")
+    if given["targets"] is None:
         raise TypeError(f"{method} needs targets")
-    by_index = call.shared.targets_format == "index"
-    possible = (
-        ("logits", given.logits, FLOATS),
-        ("probabilities", given.probabilities, FLOATS),
-        ("targets", given.targets, IDS if by_index else TARGETS),
-        ("weight", given.weight, WEIGHTS),
-        ("mask", given.mask, MASK),
-        ("baseline", given.baseline, FLOATS),
-    )
+    by_index = call.params.get("targets_format") == "index"
+    numbers = WEIGHTS if call.loss.targets == "box" else FLOATS  # pixels may be whole
+    possible = {
+        there[0]: numbers,
+        "targets": IDS if by_index else TARGETS,
+        "weight": WEIGHTS,
+        "mask": MASK,
+        "baseline": numbers,
+    }
     try:
-        return {
-            name: as_array(name, value, allowed, gaps=gaps and name == "targets")
-            for name, value, allowed in possible
-            if value is not None
+        tensors = {
+            name: as_array(name, given[name], allowed, gaps=gaps and name == "targets")
+            for name, allowed in possible.items()
+            if given.get(name) is not None
         }
     except TypeError as error:
-        raise TypeError(f"{error}{_swapped(call.loss_name, given)}") from error
+        raise TypeError(f"{error}{_swapped(call, there[0])}") from error
+    for name in {there[0], "baseline"} & tensors.keys():
+        if tensors[name].dtype.kind in "iu":
+            tensors[name] = tensors[name].astype(np.float64)
+    return tensors
 
 
-def _swapped(loss_name: str, given: Tensors) -> str:
+def _swapped(call: LossCall, name: str) -> str:
     """Return a hint that inputs and targets are swapped, or ""."""
-    name = "logits" if given.logits is not None else "probabilities"
     try:
-        inputs = as_array(name, getattr(given, name), TARGETS)
-        targets = as_array("targets", given.targets, TARGETS)  # type: ignore[arg-type] # there are some
+        inputs = as_array(name, call.tensors[name], TARGETS)
+        targets = as_array("targets", call.tensors["targets"], TARGETS)
     except (TypeError, ValueError):
         return ""
     if inputs.dtype.kind not in "biu":
         return ""
-    order = "logits, targets" if name == "logits" else "probabilities=..., targets=..."
-    swapped = f"; swapped? the order is {loss_name}({order})"
+    order = f"{name}, targets" if name == call.loss.inputs[0] else f"{name}=..., targets=..."
+    swapped = f"; swapped? the order is {call.loss_name}({order})"
     if ((inputs == 0) | (inputs == 1)).all():
         return f"{swapped}; of predictions rounded to 0 and 1, give what they were before"
     asked = swapped if dtype_name(targets.dtype) in FLOATS else ""

@@ -4,14 +4,14 @@ import difflib
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
 
 from lossd_client._calls.arrays import WEIGHTS, as_array, widened
-from lossd_client._calls.parameters import DEFAULT, REPORT, SECTIONS, Shared
+from lossd_client._calls.loss import Kind, Loss
+from lossd_client._calls.parameters import DEFAULT, REPORT, SECTIONS, SHARED
 
 
 def checked_report(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,30 +67,44 @@ def _sweep(value: Mapping[str, Sequence[float]]) -> str:
     return "gamma:" + ",".join(repr(float(gamma)) for gamma in value["gamma"])
 
 
-def own_converted(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a loss's own parameters to send, as JSON values."""
-    return {name: converted(name, value) for name, value in given.items() if value is not DEFAULT}
+def own_converted(loss: Loss, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a loss's own parameters to send, as JSON values."""
+    found = {}
+    for name, parameter in loss.own.items():
+        value = given.get(name, DEFAULT)
+        if value is DEFAULT:
+            continue
+        convert = _CONVERTERS[name] if parameter.kind == "shared" else _OF_KINDS[parameter.kind]
+        plain = _checked(name, value, convert, has_none=parameter.has_none)
+        # A default of the client's own signatures is not sent; what a caller writes is.
+        if plain != parameter.default or not (plain is None or parameter.kind == "shared"):
+            found[name] = plain
+    return found
 
 
-def shared_converted(shared: Shared) -> dict[str, Any]:
-    """Return the shared parameters to send, as JSON values."""
-    given = {f.name: (converted(f.name, getattr(shared, f.name)), f.default) for f in fields(shared)}
-    return {name: value for name, (value, default) in given.items() if value != default}
+def shared_converted(loss: Loss, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the parameters in common to send, as JSON values."""
+    values = {name: converted(name, given[name]) for name in loss.shared if name in given}
+    return {name: value for name, value in values.items() if value != SHARED[name]}
 
 
 def converted(name: str, value: Any) -> Any:  # noqa: ANN401 - any argument in, any JSON value out
-    """Return a parameter as the JSON value that is sent.
+    """Return a parameter in common, or of a report, as the JSON value that is sent.
 
     Raises:
         TypeError: It has the wrong type; the message names it.
         ValueError: It is no number, not finite, or none of its words; likewise.
     """
-    if value is None and name in _NULLABLE:
+    return _checked(name, value, _CONVERTERS[name], has_none=name in SHARED and SHARED[name] is None)
+
+
+def _checked(name: str, value: Any, convert: Callable[[Any], object], *, has_none: bool) -> Any:  # noqa: ANN401
+    if value is None and has_none:
         return None
     if name != "allow_nan" and isinstance(value, bool | np.bool_):  # 0 and 1 to Python
         raise TypeError(f"{name} must not be {value}")
     try:
-        number = _CONVERTERS[name](value)
+        number = convert(value)
     except (TypeError, ValueError) as error:  # its text lacks the argument's name
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
@@ -144,9 +158,6 @@ def _flag(value: object) -> bool:
 _DIVISORS: Final = ("count", "weight", "positives")
 
 
-_NULLABLE: Final = frozenset({"axis", "background_index", "ignore_index", "alpha"})
-
-
 _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "reduction": str,
     "axis": _integers,
@@ -158,12 +169,10 @@ _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {
     "ignore_index": _number_or_nan,
     "allow_nan": _flag,
     "pos_weight": _numbers,
-    "gamma": float,
-    "alpha": _numbers,
-    "variant": str,
     "top": operator.index,
     "row": _row,
     "first_row": operator.index,
     "calibration_bins": _bins,
     "sweep": _sweep,
 }
+_OF_KINDS: Final[Mapping[Kind, Callable[[Any], object]]] = {"number": float, "numbers": _numbers, "word": str}

@@ -21,13 +21,14 @@ _BLOCK: Final = 1 << 18  # elements that are looked at together
 def shape_notes(call: CheckedCall) -> list[str]:
     """Return the notes of a call, in the server's words."""
     shapes = {name: array.shape for name, array in call.tensors.items()}
-    return notes_of(shapes, call.inputs.shape, call.axes.classes, by_index=call.by_index)
+    losses = call.losses_shape if call.loss.row else None
+    return notes_of(shapes, call.inputs.shape, call.axes.classes, by_index=call.by_index, losses=losses)
 
 
 def swapped_notes(call: CheckedCall) -> list[str]:
     """Return a note if the logits look like targets, and the targets like probabilities."""
     logits = call.tensors.get("logits")
-    if logits is None or call.by_index or logits.size < _FEWEST:
+    if logits is None or call.by_index or call.loss.targets != "probability" or logits.size < _FEWEST:
         return []
     if not _are_bits(widened(logits.flat[:_FIRST])):
         return []
@@ -77,7 +78,12 @@ def _id_notes(shape: tuple[int, ...]) -> list[str]:
 
 
 def notes_of(
-    shapes: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], class_axis: int, *, by_index: bool
+    shapes: Mapping[str, tuple[int, ...]],
+    shape: tuple[int, ...],
+    class_axis: int,
+    *,
+    by_index: bool,
+    losses: tuple[int, ...] | None = None,
 ) -> list[str]:
     """Return the notes of tensors.
 
@@ -86,19 +92,21 @@ def notes_of(
         shape: The inputs'.
         class_axis: Where the classes lie; -1 where the caller leaves it at that.
         by_index: Whether the targets are class ids.
+        losses: The losses' shape, if rows of the inputs have one loss.
     """
     if not -len(shape) <= class_axis < len(shape):
         return []
     notes = []
+    of, wide = ("inputs", shape) if losses is None else ("losses", losses)
     for name, other in (("weight", 0), ("mask", 0), ("pos_weight", class_axis % len(shape))):
         given = shapes.get(name, ())
-        found = [len(shape) - len(given) + place for place, n in enumerate(given) if n != 1]
-        if name == "pos_weight" and len(given) < 2:
+        found = [len(wide) - len(given) + place for place, n in enumerate(given) if n != 1]
+        if (name == "pos_weight" and len(given) < 2) or any(place < 0 for place in found):
             continue
-        if len(found) == 1 and found != [other] and shape[found[0]] == shape[other]:
-            as_other = [n if place == other else 1 for place, n in enumerate(shape)]
+        if len(found) == 1 and found != [other] and wide[found[0]] == wide[other]:
+            as_other = [n if place == other else 1 for place, n in enumerate(wide)]
             notes.append(
-                f"{name} of shape {list(given)} goes along axis {found[0]} of the inputs, {list(shape)}, by "
+                f"{name} of shape {list(given)} goes along axis {found[0]} of the {of}, {list(wide)}, by "
                 f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
     return [*notes, *_id_notes(shape)] if by_index and class_axis == -1 else notes

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from lossd_client._calls.parameters import LOSSES
 from lossd_client._http.addresses import without_password
 from lossd_client._http.media_types import PROBLEM
 from lossd_client.errors import (
@@ -98,8 +99,9 @@ _UNKNOWN: Final = "unknown parameter"  # in the server's words; names are checke
 _TOO_OLD: Final = (
     "the server is too old for it; upgrade it to this client's version of lossd (`lossd doctor` shows both)"
 )
-_BELOW_ROUTE: Final = re.compile(r"there is no \S*?/(bce|focal|info|readyz|livez|usage|docs)/[a-z]+;")
-_ROUTE: Final = re.compile(r"/(bce|focal|info|readyz|livez|usage)$")
+_ROUTES: Final = "|".join([*LOSSES, "info", "readyz", "livez", "usage"])
+_BELOW_ROUTE: Final = re.compile(rf"there is no \S*?/({_ROUTES}|docs)/[a-z_]+;")
+_ROUTE: Final = re.compile(rf"/({_ROUTES})$")
 
 
 def _unexplained(response: Response) -> str:

@@ -4,7 +4,20 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
-from lossd_client._calls.parameters import BceParams, FocalParams, LossName
+from lossd_client._calls.catalog import (
+    AsymmetricParams,
+    BceParams,
+    BoxParams,
+    CrossEntropyParams,
+    DiceParams,
+    FocalParams,
+    HingeParams,
+    SoftmaxFocalParams,
+    SquaredParams,
+    TverskyParams,
+    VarifocalParams,
+)
+from lossd_client._calls.parameters import LossName
 from lossd_client._methods.losses import AnswerT
 from lossd_client._methods.reports import Reports, ReportT
 
@@ -16,7 +29,7 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
     """Methods that score many batches.
 
     A batch is `(logits, targets)`, a tuple or a list, or a mapping of tensors by name, such as
-    `{"probabilities": p, "targets": y, "mask": m}`. Parameters are those of `bce` and `focal`. With
+    `{"probabilities": p, "targets": y, "mask": m}`. Parameters are those of the loss's method. With
     `sections`, those of `report` are too, batches may have `groups`, `ids` and a `baseline`, and results have
     a `report`, whose rows are numbered on from batch to batch.
     """
@@ -30,15 +43,97 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
     @abstractmethod
     def _score_stream(self, loss: LossName, batches: BatchesT, params: Mapping[str, Any]) -> AnswerT: ...
 
+    # overloads of score_batches: Written by `make reference` from lossd/core/catalog.py: change that.
     @overload
     def score_batches(
-        self, loss: Literal["bce"], batches: BatchesT, /, **params: Unpack[BceParams]
+        self,
+        loss: Literal["bce"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[BceParams],
     ) -> AnswerT: ...
     @overload
     def score_batches(
-        self, loss: Literal["focal"], batches: BatchesT, /, **params: Unpack[FocalParams]
+        self,
+        loss: Literal["focal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[FocalParams],
     ) -> AnswerT: ...
-    def score_batches(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswerT:
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["asymmetric"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[AsymmetricParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["varifocal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[VarifocalParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["cross_entropy"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[CrossEntropyParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["softmax_focal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[SoftmaxFocalParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["dice"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[DiceParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["tversky"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[TverskyParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["squared"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[SquaredParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["hinge"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[HingeParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_batches(
+        self,
+        loss: Literal["box"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[BoxParams],
+    ) -> AnswerT: ...
+    # end
+    def score_batches(self, loss: LossName, batches: BatchesT, /, **params: Any) -> AnswerT:
         """Score batches as if they were one input: `score_batches("focal", loader, gamma=2.0)`.
 
         The result has the bits of one request over everything, in whatever order and sizes the batches come.
@@ -50,9 +145,9 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
         Batches are copied as they are drawn, unless `concurrency` is 1, so their maker may reuse a buffer.
 
         Args:
-            loss: "bce" or "focal".
+            loss: The loss, such as "bce".
             batches: Any iterable, read once; see the class.
-            params: As in `bce` and `focal`. With reduction="none", or an `axis` that leaves rows standing,
+            params: As in the loss's method. With reduction="none", or an `axis` that leaves rows standing,
                 the losses of all batches are joined: memory for them all. `iter_batches` needs none.
 
         Returns:
@@ -66,24 +161,106 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
         """
         return self._score_batches(loss, batches, params)
 
+    # overloads of iter_batches: Written by `make reference` from lossd/core/catalog.py: change that.
     @overload
     def iter_batches(
-        self, loss: Literal["bce"], batches: BatchesT, /, **params: Unpack[BceParams]
+        self,
+        loss: Literal["bce"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[BceParams],
     ) -> AnswersT: ...
     @overload
     def iter_batches(
-        self, loss: Literal["focal"], batches: BatchesT, /, **params: Unpack[FocalParams]
+        self,
+        loss: Literal["focal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[FocalParams],
     ) -> AnswersT: ...
-    def iter_batches(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswersT:
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["asymmetric"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[AsymmetricParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["varifocal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[VarifocalParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["cross_entropy"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[CrossEntropyParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["softmax_focal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[SoftmaxFocalParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["dice"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[DiceParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["tversky"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[TverskyParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["squared"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[SquaredParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["hinge"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[HingeParams],
+    ) -> AnswersT: ...
+    @overload
+    def iter_batches(
+        self,
+        loss: Literal["box"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[BoxParams],
+    ) -> AnswersT: ...
+    # end
+    def iter_batches(self, loss: LossName, batches: BatchesT, /, **params: Any) -> AnswersT:
         """Score batches as they come and yield the result of each, in order.
 
         Batches are drawn as results are taken, `concurrency` ahead, and copied as in `score_batches`. Closing
         the iterator, or leaving it to the garbage collector, breaks off what is in flight and draws no more.
 
         Args:
-            loss: "bce" or "focal".
+            loss: The loss, such as "bce".
             batches: As in `score_batches`.
-            params: As in `bce` and `focal`.
+            params: As in the loss's method.
 
         Returns:
             An iterator of results. `LossResult.merge([so_far, result])` keeps a running one.
@@ -97,15 +274,97 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
         """
         return self._iter_batches(loss, batches, params)
 
+    # overloads of score_stream: Written by `make reference` from lossd/core/catalog.py: change that.
     @overload
     def score_stream(
-        self, loss: Literal["bce"], batches: BatchesT, /, **params: Unpack[BceParams]
+        self,
+        loss: Literal["bce"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[BceParams],
     ) -> AnswerT: ...
     @overload
     def score_stream(
-        self, loss: Literal["focal"], batches: BatchesT, /, **params: Unpack[FocalParams]
+        self,
+        loss: Literal["focal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[FocalParams],
     ) -> AnswerT: ...
-    def score_stream(self, loss: LossName, batches: BatchesT, /, **params: Unpack[FocalParams]) -> AnswerT:
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["asymmetric"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[AsymmetricParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["varifocal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[VarifocalParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["cross_entropy"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[CrossEntropyParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["softmax_focal"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[SoftmaxFocalParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["dice"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[DiceParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["tversky"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[TverskyParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["squared"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[SquaredParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["hinge"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[HingeParams],
+    ) -> AnswerT: ...
+    @overload
+    def score_stream(
+        self,
+        loss: Literal["box"],
+        batches: BatchesT,
+        /,
+        **params: Unpack[BoxParams],
+    ) -> AnswerT: ...
+    # end
+    def score_stream(self, loss: LossName, batches: BatchesT, /, **params: Any) -> AnswerT:
         """Score batches as one input in one request: an Arrow stream, which the server scores as it comes.
 
         Like `score_batches` it gives what one request over everything gives, to the last bit. It is one
@@ -115,12 +374,12 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
         Needs pyarrow: `pip install 'lossd[arrow]'`.
 
         Args:
-            loss: "bce" or "focal".
+            loss: The loss, such as "bce".
             batches: As in `score_batches`; all with the same tensors, dtypes, and number of columns: [N] or
                 [N, C], and all tensors with as many dimensions as the inputs: a weight a row is [N, 1].
                 Groups and ids are of one dtype, or strings. Larger batches are cut to the server's limit for
                 a record batch.
-            params: As in `bce` and `focal`.
+            params: As in the loss's method.
 
         Returns:
             The result.

@@ -20,7 +20,7 @@ AnswerT = TypeVar("AnswerT")  # LossResult, or a coroutine that gives one
 
 
 class Losses(ABC, Generic[AnswerT]):
-    """A method for each loss."""
+    """A method for each of the first losses, whose arguments the others refer to."""
 
     @abstractmethod
     def _score(self, call: LossCall) -> AnswerT: ...

@@ -1,31 +1,38 @@
 """The report of a loss as a method of both clients."""
 
 from abc import abstractmethod
-from typing import Generic, Literal, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
 from lossd_client._calls.arrays import Array
 from lossd_client._calls.calls import LossCall, report_call
-from lossd_client._calls.labels import Column, Groups
-from lossd_client._calls.parameters import (
-    BceReportParams,
-    Bins,
-    FocalReportParams,
-    LossName,
-    RowLoss,
-    Sections,
-    Sweep,
+from lossd_client._calls.catalog import (
+    AsymmetricReport,
+    BceReport,
+    BoxReport,
+    CrossEntropyReport,
+    DiceReport,
+    FocalReport,
+    HingeReport,
+    SoftmaxFocalReport,
+    SquaredReport,
+    TverskyReport,
+    VarifocalReport,
 )
-from lossd_client._methods.losses import AnswerT, Losses
+from lossd_client._calls.labels import Column, Groups
+from lossd_client._calls.parameters import Bins, LossName, RowLoss, Sections, Sweep
+from lossd_client._methods.further_losses import FurtherLosses
+from lossd_client._methods.losses import AnswerT
 
 ReportT = TypeVar("ReportT")  # Report, or a coroutine that gives one
 
 
-class Reports(Losses[AnswerT], Generic[AnswerT, ReportT]):
+class Reports(FurtherLosses[AnswerT], Generic[AnswerT, ReportT]):
     """A method for the report of a loss."""
 
     @abstractmethod
     def _report(self, call: LossCall) -> ReportT: ...
 
+    # overloads of report: Written by `make reference` from lossd/core/catalog.py: change that.
     @overload
     def report(
         self,
@@ -33,20 +40,7 @@ class Reports(Losses[AnswerT], Generic[AnswerT, ReportT]):
         /,
         logits: Array | None = None,
         targets: Array | None = None,
-        *,
-        probabilities: Array | None = None,
-        weight: Array | None = None,
-        mask: Array | None = None,
-        groups: Groups | None = None,
-        ids: Column | None = None,
-        baseline: Array | None = None,
-        sections: Sections | None = None,
-        top: int = 20,
-        row: RowLoss = "sum",
-        first_row: int = 0,
-        calibration_bins: Bins = 64,
-        sweep: Sweep | None = None,
-        **params: Unpack[BceReportParams],
+        **given: Unpack[BceReport],
     ) -> ReportT: ...
     @overload
     def report(
@@ -55,21 +49,90 @@ class Reports(Losses[AnswerT], Generic[AnswerT, ReportT]):
         /,
         logits: Array | None = None,
         targets: Array | None = None,
-        *,
-        probabilities: Array | None = None,
-        weight: Array | None = None,
-        mask: Array | None = None,
-        groups: Groups | None = None,
-        ids: Column | None = None,
-        baseline: Array | None = None,
-        sections: Sections | None = None,
-        top: int = 20,
-        row: RowLoss = "sum",
-        first_row: int = 0,
-        calibration_bins: Bins = 64,
-        sweep: Sweep | None = None,
-        **params: Unpack[FocalReportParams],
+        **given: Unpack[FocalReport],
     ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["asymmetric"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[AsymmetricReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["varifocal"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[VarifocalReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["cross_entropy"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[CrossEntropyReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["softmax_focal"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[SoftmaxFocalReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["dice"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[DiceReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["tversky"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[TverskyReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["squared"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[SquaredReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["hinge"],
+        /,
+        logits: Array | None = None,
+        targets: Array | None = None,
+        **given: Unpack[HingeReport],
+    ) -> ReportT: ...
+    @overload
+    def report(
+        self,
+        loss: Literal["box"],
+        boxes: Array | None = None,
+        /,
+        targets: Array | None = None,
+        **given: Unpack[BoxReport],
+    ) -> ReportT: ...
+    # end
     def report(
         self,
         loss: LossName,
@@ -89,7 +152,7 @@ class Reports(Losses[AnswerT], Generic[AnswerT, ReportT]):
         first_row: int = 0,
         calibration_bins: Bins = 64,
         sweep: Sweep | None = None,
-        **params: Unpack[FocalReportParams],
+        **params: Any,
     ) -> ReportT:
         """Report what a loss is made of: `report("focal", x, y, gamma=2.0, groups=cameras, ids=names)`.
 
@@ -99,8 +162,9 @@ class Reports(Losses[AnswerT], Generic[AnswerT, ReportT]):
         merged exactly.
 
         Args:
-            loss: "bce" or "focal".
-            logits: As in `bce`.
+            loss: The loss, such as "bce".
+            logits: As in `bce`; or the loss's other inputs, such as the boxes of "box", which may be given by
+                their name.
             targets: As in `bce`.
             probabilities: As in `bce`.
             weight: As in `bce`.
@@ -116,7 +180,7 @@ class Reports(Losses[AnswerT], Generic[AnswerT, ReportT]):
             first_row: The index of the first row, for a part of a larger whole.
             calibration_bins: How many; or "exact", one for each value of 16-bit inputs.
             sweep: Gammas to report on too: `{"gamma": [0, 1, 2]}`, at most 32.
-            params: The loss's parameters: as in `bce` and `focal`, without `reduction` and `axis`.
+            params: The loss's parameters: as in its method, without `reduction` and `axis`.
 
         Returns:
             The report.

@@ -26,10 +26,12 @@ def _kind(dtype: str, columns: tuple[int, ...]) -> str:
     return f"{dtype} of {columns[0]} columns" if columns else dtype
 
 
-def _reshaping(name: str, given: tuple[int, ...], shape: tuple[int, ...], *, by_index: bool) -> str:
+def _reshaping(name: str, given: tuple[int, ...], shape: tuple[int, ...], *, has_fewer: bool) -> str:
     """Return how to give a tensor the dimensions of the inputs, or "" where its rows differ, too."""
-    if by_index:
+    if has_fewer and name == "targets":
         return "class ids have one dimension less than the inputs"
+    if has_fewer:
+        return f"a {name} is one a row, of shape [N]: send {name}[:, 0] if it has one column"
     if len(given) == 2:
         nothing = "[N, 1] is no [N], and nothing is broadcast: " if name == "targets" else ""
         return f"{nothing}of one column send {name}[:, 0]"
@@ -48,7 +50,6 @@ class ArrowEncoder:
 
     Args:
         batch_bytes: The bytes that the server takes in one record batch.
-        by_index: Whether the targets are class ids, which have a dimension less than the inputs.
 
     Attributes:
         shape: The shape of the rows encoded so far.
@@ -66,17 +67,20 @@ class ArrowEncoder:
                 "score_stream needs pyarrow: pip install 'lossd[arrow]'", name="pyarrow"
             ) from error
         self._arrow: Any = pyarrow
-        self._batch_bytes, self._by_index = batch_bytes, by_index
+        self._batch_bytes = batch_bytes
         self._schema: Any = None
         self._first: dict[str, tuple[str, tuple[int, ...]]] = {}
         self.shape: tuple[int, ...] = ()
         self.batches = 0
 
-    def encode(self, tensors: Mapping[str, NDArray[Any]], labels: LabelColumns = _NONE) -> Iterator[bytes]:
+    def encode(
+        self, tensors: Mapping[str, NDArray[Any]], dimensions: Mapping[str, int], labels: LabelColumns = _NONE
+    ) -> Iterator[bytes]:
         """Yield the bytes of the next batch, in record batches that the server takes.
 
         Args:
             tensors: The tensors by name, the inputs first.
+            dimensions: How many dimensions each should have.
             labels: Groups and ids.
 
         Raises:
@@ -84,7 +88,7 @@ class ArrowEncoder:
             ValueError: A tensor has other than one or two dimensions, or other dimensions than the inputs, or
                 other columns or rows.
         """
-        self._check_dimensions(tensors)
+        self._check_dimensions(tensors, dimensions)
         self._compare(tensors, labels)
         rows = next(iter(tensors.values())).shape[0]
         named = {name: self._labels(*column) for name, column in labels.items()}
@@ -113,13 +117,13 @@ class ArrowEncoder:
             raise ValueError("there are no batches to score")
         return _END
 
-    def _check_dimensions(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+    def _check_dimensions(self, tensors: Mapping[str, NDArray[Any]], dimensions: Mapping[str, int]) -> None:
         """Refuse tensors whose [N] the server would read as one a row, and other calls would broadcast."""
         inputs, shape = next((name, array.shape) for name, array in tensors.items())
         for name, array in tensors.items():
-            by_index = self._by_index and name == "targets"
-            if {len(shape), array.ndim} <= {1, 2} and array.ndim != len(shape) - by_index:
-                remedy = _reshaping(name, array.shape, shape, by_index=by_index)
+            wanted = dimensions[name]
+            if {len(shape), array.ndim} <= {1, 2} and array.ndim != wanted:
+                remedy = _reshaping(name, array.shape, shape, has_fewer=wanted < len(shape))
                 if remedy:
                     raise ValueError(f"{name} has shape {array.shape}, {inputs} {shape}: {remedy}")
 

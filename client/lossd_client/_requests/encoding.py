@@ -16,7 +16,8 @@ from lossd_client._calls.arrays import as_bools, as_ids, dtype_name, narrowed, n
 from lossd_client._calls.axes import Axes
 from lossd_client._calls.calls import CheckedCall, ReportCall
 from lossd_client._calls.labels import put_back
-from lossd_client._calls.parameters import OPTIONS, OWN
+from lossd_client._calls.loss import Loss
+from lossd_client._calls.parameters import LOSSES, OPTIONS
 from lossd_client._http.media_types import JSON, NPY
 from lossd_client._http.problems import status_error
 from lossd_client._version import version
@@ -88,6 +89,11 @@ class RequestSummary:
     report: ReportCall | None = None
     started: str = field(default_factory=now)
 
+    @property
+    def loss(self) -> Loss:
+        """What the client knows of the loss."""
+        return LOSSES[self.loss_name]
+
     def report_of(self, answer: Mapping[str, Any]) -> Report | None:
         """Return the report in an answer, with the strings of its groups and ids.
 
@@ -112,8 +118,10 @@ class RequestSummary:
         losses = np.asarray(lists, dtype=np.float64)
         if losses.size:
             return losses
-        axes = Axes.of(len(self.shape), {"reduction": self.reduction, "axis": self.options.get("axis")})
-        return losses.reshape([self.shape[axis] for axis in axes.left])
+        given = {**self.params, **self.options, "reduction": self.reduction}
+        axes = Axes.of(self.loss, len(self.shape), given)
+        shape = self.loss.losses_shape(given, self.shape)
+        return losses.reshape([shape[axis] for axis in axes.left])
 
     def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
         """Return the loss's own parameters: those that the server applied, and given lists in full."""
@@ -122,7 +130,10 @@ class RequestSummary:
 
     def all_options(self, applied: Mapping[str, Any]) -> dict[str, Any]:
         """Return the other parameters: as given, since they may be sent in another form."""
-        return {**OPTIONS, **applied, "targets_format": "dense", **self.options}
+        options = {name: OPTIONS[name] for name in self.loss.shared if name in OPTIONS} | dict(applied)
+        if "targets_format" in options:
+            options["targets_format"] = "dense"
+        return {**options, **self.options}
 
 
 def summary_of(call: CheckedCall) -> RequestSummary:
@@ -149,7 +160,8 @@ def _described(array: NDArray[Any]) -> object:
 
 def _formed(call: CheckedCall, form: Form) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     tensors, params = dict(call.tensors), dict(call.params)
-    compares = call.by_index or "ignore_index" in params  # the targets with other values than 0 and 1
+    # The targets are of other values than 0 and 1, or compared with one.
+    compares = call.by_index or "ignore_index" in params or call.loss.targets != "probability"
     if form.narrow_floats:
         kept = "targets" if compares else None  # rounded, they might equal nothing any more
         tensors = {name: array if name == kept else narrowed(name, array) for name, array in tensors.items()}
@@ -159,7 +171,10 @@ def _formed(call: CheckedCall, form: Form) -> tuple[dict[str, NDArray[Any]], dic
     ids = (
         as_ids(targets, call.axes.classes)
         # Reports of batches merge, and name this parameter: it may not depend on the targets.
-        if form.one_hot_as_ids and call.report is None and targets.shape == call.inputs.shape
+        if form.one_hot_as_ids
+        and call.report is None
+        and targets.shape == call.inputs.shape
+        and "targets_format" in call.loss.shared
         else None
     )
     if ids is not None:
@@ -255,7 +270,7 @@ def _from_npy(response: Response, summary: RequestSummary) -> LossResult:
     terms: dict[str, Any] = {name: tuple(map(float, text.split(","))) for name, text in texts.items() if text}
     applied = dict(json.loads(headers.get("lossd-params", "{}")))
     applied.pop("reduction", None)
-    own = {name: applied.pop(name) for name in OWN.get(summary.loss_name, ()) if name in applied}
+    own = {name: applied.pop(name) for name in summary.loss.own if name in applied}
     return LossResult(
         loss=loss if loss.ndim else loss.item(),
         sum=float(headers["lossd-sum"]),

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import Array, forget
-from lossd_client._calls.calls import CheckedCall
+from lossd_client._calls.calls import CheckedCall, first_input
 from lossd_client._calls.labels import Groups
+from lossd_client._calls.loss import Loss
 from lossd_client._calls.shape_notes import shape_notes, swapped_notes
 from lossd_client._http.attempts import CallLimits
 from lossd_client._http.problems import relocated
@@ -23,18 +24,6 @@ from lossd_client.transport import Response
 
 Batch: TypeAlias = tuple[Array, Array] | list[Array] | Mapping[str, Array | Groups]
 """Logits and targets, or tensors by name."""
-
-_ALONG_ROWS: Final = (
-    "logits",
-    "probabilities",
-    "targets",
-    "weight",
-    "mask",
-    "pos_weight",
-    "groups",
-    "ids",
-    "baseline",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +75,8 @@ class Part:
 class Plan:
     """The requests of one call: one, or several of some rows each.
 
-    It is sent as it is when it is small enough, or when classes lie along its rows.
+    It is sent as it is when it is small enough, when classes lie along its rows, or when a loss is over all
+    of them.
 
     Args:
         call: The call; an attribute, too.
@@ -195,7 +185,12 @@ class Joined:
         self._is_mean = False
 
     def sums_of(self, call: CheckedCall) -> CheckedCall:
-        """Return the request to send for a batch: its sums, where the loss is a mean over rows."""
+        """Return the request to send for a batch: its sums, where the loss is a mean over rows.
+
+        Raises:
+            ValueError: Losses of batches cannot be joined.
+        """
+        call.loss.refuse_joining(call.own, "losses of batches")
         self._is_mean |= call.axes.averages_rows
         return _as_sums(call)
 
@@ -214,7 +209,7 @@ class Joined:
         return as_mean(merged) if self._is_mean else merged
 
 
-def batch_tensors(batch: object) -> Mapping[str, Any]:
+def batch_tensors(loss: Loss, batch: object) -> Mapping[str, Any]:
     """Return a batch's tensors by name.
 
     Raises:
@@ -223,11 +218,13 @@ def batch_tensors(batch: object) -> Mapping[str, Any]:
     if isinstance(batch, Mapping):
         return batch
     if isinstance(batch, tuple | list) and len(batch) == 2:
-        return {"logits": batch[0], "targets": batch[1]}
+        return {first_input(loss): batch[0], "targets": batch[1]}
     what = (
         f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
     )
-    raise TypeError(f"a batch is (logits, targets) or a mapping of tensors by name, and this is a {what}")
+    raise TypeError(
+        f"a batch is ({first_input(loss)}, targets) or a mapping of tensors by name, and this is a {what}"
+    )
 
 
 def _sliced(call: CheckedCall) -> frozenset[str]:
@@ -238,28 +235,25 @@ def _sliced(call: CheckedCall) -> frozenset[str]:
     return frozenset(
         name
         for name, array in call.tensors.items()
-        if name in _ALONG_ROWS
-        and _has_rows(name, array, call)
+        if _has_rows(name, array, call)
         and not (name == "pos_weight" and array.ndim == 1)  # it lies along the classes
     )
 
 
 def _has_rows(name: str, array: NDArray[Any], call: CheckedCall) -> bool:
-    inputs = call.inputs
-    dimensions = inputs.ndim - (name == "targets" and call.by_index)
-    return array.shape[:1] == inputs.shape[:1] and (name in ("groups", "ids") or array.ndim == dimensions)
+    same = array.shape[:1] == call.inputs.shape[:1]
+    return same and (name in ("groups", "ids") or array.ndim == call.dimensions[name])
 
 
 def _fit(call: CheckedCall) -> bool:
     """Return whether all tensors broadcast to the whole input, since they might only fit a part."""
-    shape = call.inputs.shape
-    others = [
-        call.tensors[name].shape
-        for name in ("weight", "mask", "pos_weight")
-        if name in call.tensors and not (name == "pos_weight" and call.tensors[name].ndim == 1)
-    ]
+    shapes = {"weight": call.losses_shape, "mask": call.losses_shape, "pos_weight": call.inputs.shape}
     try:
-        return np.broadcast_shapes(shape, *others) == shape
+        return all(
+            np.broadcast_shapes(shape, call.tensors[name].shape) == shape
+            for name, shape in shapes.items()
+            if name in call.tensors and not (name == "pos_weight" and call.tensors[name].ndim == 1)
+        )
     except ValueError:
         return False
 
@@ -270,7 +264,7 @@ def _can_split(call: CheckedCall) -> bool:
     needed = {"targets", "groups", "ids", "baseline"} & set(call.tensors)
     if not ({next(iter(call.tensors))} | needed <= _sliced(call) and _fit(call)):
         return False
-    if axes.classes_are_rows or not axes.reduced <= set(range(axes.dimensions)):
+    if not axes.can_split or not axes.reduced <= set(range(axes.dimensions)):
         return False
     if axes.reduction == "none":
         return {"axis", "normalizer"}.isdisjoint(call.params)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lossd_client._calls.calls import ReportCall, batch_call
 from lossd_client._calls.checks import check, checked_params
-from lossd_client._calls.parameters import REPORT
+from lossd_client._calls.parameters import LOSSES
 from lossd_client._http.media_types import ARROW, JSON, NPY
 from lossd_client._requests.arrow_stream import DEFAULT_BATCH_BYTES, ArrowEncoder, LabelColumns
 from lossd_client._requests.encoding import RequestSummary, now, query_text
@@ -26,7 +26,7 @@ class BatchStream:
 
     Raises:
         TypeError: A parameter has the wrong type.
-        ValueError: A parameter is no number or not finite.
+        ValueError: A parameter is no number or not finite, or losses of batches cannot be joined.
         ModuleNotFoundError: pyarrow is not installed.
     """
 
@@ -41,6 +41,7 @@ class BatchStream:
         self._loss_name, self._batches, self._given, self._sent = loss_name, batches, params, sent
         self._started = now()
         self._params = checked_params(batch_call(loss_name, {}, params))
+        LOSSES[loss_name].refuse_joining(self._params, "losses of a stream's batches")
         limit = info.get("limits", {}).get("batch_bytes") or DEFAULT_BATCH_BYTES
         self._batch_bytes = operator.index(limit)
         self._encoder = self._new_encoder()
@@ -69,18 +70,18 @@ class BatchStream:
 
     def summary(self) -> RequestSummary:
         """Return what is needed to read the answer, once everything is sent."""
-        own = {name: value for name, value in self._params.items() if name in ("gamma", "alpha", "variant")}
+        loss = LOSSES[self._loss_name]
+        own = {name: value for name, value in self._params.items() if name in loss.own}
         reduction = str(self._params.get("reduction", "mean"))
-        others = {*own, "reduction", "report", *REPORT}
-        options = {name: value for name, value in self._params.items() if name not in others}
+        shared = {*loss.shared} - {"reduction"}
+        options = {name: value for name, value in self._params.items() if name in shared}
         report = ReportCall({}) if self._has_report else None  # its strings come back as they went
         return RequestSummary(
             self._loss_name, self._encoder.shape, reduction, own, options, report, self._started
         )
 
     def _new_encoder(self) -> ArrowEncoder:
-        by_index = self._params.get("targets_format") == "index"
-        return ArrowEncoder(self._batch_bytes, by_index=by_index)
+        return ArrowEncoder(self._batch_bytes)
 
     def _chunks(self) -> Iterator[bytes] | AsyncIterator[bytes]:
         self._encoder = self._new_encoder()
@@ -100,10 +101,12 @@ class BatchStream:
         yield self._encoder.end()
 
     def _encoded(self, batch: object) -> Iterator[bytes]:
-        call = check(batch_call(self._loss_name, batch_tensors(batch), {**self._given, "pos_weight": None}))
+        given = {name: value for name, value in self._given.items() if name != "pos_weight"}
+        named = batch_tensors(LOSSES[self._loss_name], batch)
+        call = check(batch_call(self._loss_name, named, given))
         labels = {"groups", "ids"}
-        tensors = {name: array for name, array in call.tensors.items() if name not in labels}
-        yield from self._encoder.encode(tensors, _label_columns(call.report))
+        arrays = {name: array for name, array in call.tensors.items() if name not in labels}
+        yield from self._encoder.encode(arrays, call.dimensions, _label_columns(call.report))
         self._sent(call.inputs.shape[0], call.inputs.size)
 
 

@@ -57,7 +57,7 @@ class Validations:
     the training; at its end it is a warning. An epoch that has a refused batch has no report.
 
     Args:
-        loss: "bce" or "focal".
+        loss: The loss, such as "bce".
         client: A client, whose `retry` says how long the first batch of an outage waits.
         prefix: What the names begin with; by default "val_focal" for focal.
         figures: What can be monitored, by name, instead of mean and stderr: a function of a `Report` each,

@@ -13,10 +13,10 @@ from keras import tree
 from keras.callbacks import Callback
 from keras.ops import convert_to_numpy
 
-from lossd_client._calls.calls import batch_call
+from lossd_client._calls.calls import batch_call, inputs_name
 from lossd_client._calls.checks import check
 from lossd_client._calls.conversion import checked_report
-from lossd_client._calls.parameters import LossName
+from lossd_client._calls.parameters import LOSSES, LossName
 from lossd_client._deferred import KEEP_BYTES, Deferring, Kept, OnError, Room, given_or_own
 from lossd_client._outage import Urgency
 from lossd_client.callbacks._epochs import Epoch, Figures, Validations
@@ -78,8 +78,9 @@ class ValidationReport(Validations, Callback):  # type: ignore[misc] # Keras is 
         Callback.__init__(self)
         self._parameters = {"sections": "all", **parameters, "reduction": "sum"}
         checked_report(batch_call(loss, {}, self._parameters).report)  # refuses what there is not
+        LOSSES[loss].refuse_joining(parameters, "reports of batches")
         self._batches = _batches(data, batch_size)
-        self._inputs = "probabilities" if probabilities else "logits"
+        self._inputs = inputs_name(loss, are_probabilities=probabilities)
         self._to = to
         own = given_or_own(client, base_url, api_key)
         Validations.__init__(self, loss, own, prefix, figures, on_error, keep_bytes)
@@ -97,7 +98,8 @@ class ValidationReport(Validations, Callback):  # type: ignore[misc] # Keras is 
             outputs = convert_to_numpy(self.model.predict_on_batch(x))
             weight = tensors.get("weight")
             if isinstance(weight, _RowWeight):
-                tensors = {**tensors, "weight": weight.beside(outputs)}
+                losses = LOSSES[self._loss].dimensions(self._parameters, outputs.ndim)
+                tensors = {**tensors, "weight": weight.with_axes(losses)}
             params = {**self._parameters, "first_row": made.rows}
             made.add(self._loss, {self._inputs: outputs, **tensors}, params)
         [figures] = self._end(Epoch(epoch, epoch, self._prefix, made.result))
@@ -167,9 +169,9 @@ class _RowWeight:
     def __init__(self, weight: Any) -> None:  # noqa: ANN401 - any array
         self._weight = np.asarray(weight)
 
-    def beside(self, outputs: Any) -> Any:  # noqa: ANN401
-        """Return it in a shape that broadcasts to the outputs."""
-        return self._weight.reshape(self._weight.shape + (1,) * (outputs.ndim - self._weight.ndim))
+    def with_axes(self, number: int) -> Any:  # noqa: ANN401
+        """Return it in a shape that broadcasts to losses with this number of axes."""
+        return self._weight.reshape(self._weight.shape + (1,) * (number - self._weight.ndim))
 
 
 class _Report(Deferring):

@@ -12,6 +12,7 @@ try:
 except ModuleNotFoundError:  # its other package has the same
     from pytorch_lightning.callbacks import Callback  # type: ignore[import-not-found]
 
+from lossd_client._calls.calls import inputs_name
 from lossd_client._calls.parameters import LossName
 from lossd_client._deferred import KEEP_BYTES, Kept, OnError, Outbox, Room
 from lossd_client._outage import Urgency
@@ -28,9 +29,9 @@ from lossd_client.torchmetrics import RemoteReport
 class ValidationReport(Validations, Callback):  # type: ignore[misc] # Lightning is in an environment of its own
     """A callback that logs the report of each validation, to every logger of the trainer.
 
-    `validation_step` returns the batch's tensors by name: `logits` (or `probabilities`) and `targets`, and
-    any of `weight`, `mask`, `groups`, `ids` and `baseline`. Each batch is one request, whose rows are those
-    of `RemoteReport`: on several ranks the report is that of all rows, each once.
+    `validation_step` returns the batch's tensors by name: `logits` (or `probabilities`, or `boxes`) and
+    `targets`, and any of `weight`, `mask`, `groups`, `ids` and `baseline`. Each batch is one request, whose
+    rows are those of `RemoteReport`: on several ranks the report is that of all rows, each once.
 
     Checkpoints and early stopping can monitor `{prefix}/mean` and `{prefix}/stderr`, in float64 where the
     device has it. mlflow, TensorBoard and Weights & Biases get all that `lossd_client.loggers.log` writes,
@@ -74,7 +75,8 @@ class ValidationReport(Validations, Callback):  # type: ignore[misc] # Lightning
             loss, client, base_url=base_url, api_key=api_key, **parameters
         )  # refuses mistakes
         Validations.__init__(self, loss, first.client, prefix, figures, on_error, keep_bytes)
-        self._inputs = "probabilities" if parameters.get("probabilities") else "logits"
+        are_probabilities = bool(parameters.get("probabilities"))
+        self._inputs = inputs_name(loss, are_probabilities=are_probabilities)
         self._parameters = parameters
         self._tensors = tensors
         self._drops = drop_duplicates

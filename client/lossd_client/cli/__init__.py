@@ -109,4 +109,4 @@ def _root(
         bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Compute losses on a server: binary cross entropy and focal loss, exact to float64."""
+    """Compute losses on a server, exact to float64: of classifiers, detectors and segmentation."""

@@ -79,6 +79,7 @@ def files_scored(
             fill(spool)
         selection = select(spool)
         inputs = selection.inputs()
+        request = request.of_inputs(inputs)
         refuse_impossible(request, inputs)
         refuse_no_rows(request, inputs)
         for option, path in (*outputs.items(), *appended.items()):

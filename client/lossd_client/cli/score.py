@@ -67,6 +67,7 @@ def score(options: ScoreOptions) -> None:
             fill(spool)
         selection = Selection.of(options, read_shards(options.shards, options.targets, spool))
         inputs = selection.inputs()
+        request = request.of_inputs(inputs)
         _refuse_impossible(options, request, inputs)
         if options.engine is None:
             _score(client, options, request, inputs, spool)
@@ -81,7 +82,7 @@ def _refuse_impossible(options: ScoreOptions, request: ScoreRequest, inputs: Inp
     ):
         raise typer.BadParameter(
             "--by needs one loss a group: no --axis, no --reduction none, no classes along axis 0, no "
-            "pos_weight a row"
+            "pos_weight a row, no --per class or all"
         )
     refuse_impossible(request, inputs)
     if options.out is not None:

@@ -10,6 +10,7 @@ from lossd_client.report import Report
 from lossd_client.report._inside import totals_of
 
 ORDER: Final = "the first is NEW, and the one that it must not be worse than comes second"
+_INPUTS: Final = ("logits", "probabilities", "boxes")
 _BUILT_IN: Final = get_args(LossName)
 
 
@@ -52,9 +53,9 @@ def _started(report: Report) -> datetime | None:
 
 
 def _is_its_own_baseline(shard: Mapping[str, Any]) -> bool:
-    """Return whether a shard's baseline is in a file of the same bytes as its logits, in the same columns."""
+    """Return whether a shard's baseline is in a file of the same bytes as its inputs, in the same columns."""
     columns: Mapping[str, Any] = shard.get("columns") or {}
-    scored: Sequence[Any] = [columns.get(name) for name in ("logits", "probabilities") if name in columns]
+    scored: Sequence[Any] = [columns.get(name) for name in _INPUTS if name in columns]
     other = shard.get("baseline") or {}
     return bool(shard.get("sha256")) and (
         other.get("sha256") == shard["sha256"] and scored == ([columns["baseline"]] if scored else [])

@@ -57,7 +57,7 @@ class Sides:
         elif "paired" not in self.new.sections:
             raise NotComparable(
                 "the new report has no section paired: give the baseline's report too, or make the new one "
-                "with baseline=, the other model's logits or probabilities"
+                "with baseline=, the other model's inputs"
             )
         _check_names(self.new, self.names, "the new report")
 

@@ -16,7 +16,7 @@ def class_count(document: Mapping[str, Json]) -> int | None:
             return len(within["classes"]["count" if section == "calibration" else "better"])
     totals = document["totals"]
     shape = totals.get("row_shape")
-    if not shape:
+    if not shape or "loss_of" in totals:
         return None
     place = totals["params"].get("class_axis", -1) % (len(shape) + 1) - 1
     return int(shape[place]) if place >= 0 else None

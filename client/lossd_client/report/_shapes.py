@@ -13,6 +13,7 @@ from lossd_client.report._merging.layout import BadField, Kind, Path, leaves, re
 
 _KINDS: Final = ("integer", "string")
 _PER_BIN: Final = ("count", "positives_terms", "probability_terms")
+_OF_TARGETS: Final = ("logit", "probability", "confidence")  # an element with one has a target
 _SPECIAL: Final = ("NaN", "Infinity", "-Infinity")
 
 
@@ -161,7 +162,7 @@ def _is_entry(entry: Mapping[str, Json], ids: Json, *, is_element: bool) -> bool
     figures = {name: value for name, value in entry.items() if name not in ("index", "id", "position")}
     if "loss" not in entry or not all(map(_is_number, figures.values())):
         return False
-    if is_element and "target" not in entry:
+    if is_element and "target" not in entry and not entry.keys().isdisjoint(_OF_TARGETS):
         return False
     if ids is None:
         return _is_place(entry.get("index")) if is_element else _is_count(entry.get("index"))
@@ -247,7 +248,14 @@ def _are_params(value: Json) -> bool:
 _CHECKS: Final[Mapping[Path, tuple[Callable[[Json], bool], str]]] = {
     ("totals", "loss"): (lambda value: isinstance(value, str), "text"),
     ("totals", "params"): (_are_params, "a JSON object, with a whole number as class_axis"),
-    ("totals", "inputs"): (lambda value: value in ("logits", "probabilities"), "logits or probabilities"),
+    ("totals", "inputs"): (
+        lambda value: value in ("logits", "probabilities", "boxes"),
+        "logits, probabilities or boxes",
+    ),
+    ("totals", "loss_of"): (
+        lambda value: value in ("classes", "sample", "box"),
+        "classes, sample or box",
+    ),
     ("totals", "row_shape"): (lambda value: value is None or _are_counts(value), "a list of sizes, or null"),
     ("totals", "weighted"): (lambda value: isinstance(value, bool), "true or false"),
     ("top", "ids"): (lambda value: value in (None, *_KINDS), "null, integer or string"),

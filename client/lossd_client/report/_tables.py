@@ -83,7 +83,8 @@ _TABLES: Final[Mapping[str, Callable[[ReportView], Columns]]] = {
     "groups": _groups,
     "top_rows": lambda report: _filled(report.top_rows, ("index", "id", "loss")),
     "top_elements": lambda report: _filled(
-        report.top_elements, ("index", "id", "loss", "logit", "probability", "target")
+        report.top_elements,
+        ("index", "id", "loss", "logit", "probability", "confidence", "predicted", "target"),
     ),
     "histogram": lambda report: _histogram(report.element_histogram),
     "row_histogram": lambda report: _histogram(report.row_histogram),

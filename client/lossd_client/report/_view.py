@@ -129,7 +129,9 @@ class ReportView(RowFigures):
     @cached_property
     def calibration(self) -> Calibration:
         """How well the probabilities agree with the targets."""
-        return Calibration(self._section("calibration"), self._totals["inputs"])
+        return Calibration(
+            self._section("calibration"), self._totals["inputs"], is_of_top_class="loss_of" in self._totals
+        )
 
     @cached_property
     def sweep(self) -> Sweep:

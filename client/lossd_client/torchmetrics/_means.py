@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lossd_client._calls.calls import batch_call
+from lossd_client._calls.calls import batch_call, inputs_name
 from lossd_client._calls.checks import check
-from lossd_client._calls.parameters import LossName
+from lossd_client._calls.parameters import LOSSES, LossName
 from lossd_client._deferred import Kept, OnError
 from lossd_client._exact_sum import ExactSum
 from lossd_client.client import LossClient
@@ -43,7 +43,9 @@ class RemoteMean(Remote):
         params: Mapping[str, Any],
         options: Mapping[str, Any],
     ) -> None:
-        super().__init__(client, base_url, api_key, probabilities, on_error, keep_bytes, options)
+        inputs = inputs_name(self._loss, are_probabilities=probabilities)
+        super().__init__(client, base_url, api_key, inputs, on_error, keep_bytes, options)
+        LOSSES[self._loss].refuse_joining(params, "losses of batches")
         if params["normalizer"] not in ("count", "weight", "positives"):
             raise ValueError(
                 f"normalizer must be 'count', 'weight' or 'positives', and is {params['normalizer']!r}; to "
@@ -69,8 +71,8 @@ class RemoteMean(Remote):
             preds: The model's outputs: logits, or probabilities if the metric was made for these. On any
                 device; it is copied to this machine's memory if it is elsewhere.
             target: The targets, in the shape of `preds`, or class ids.
-            weight: A factor for each element; broadcasts.
-            mask: Which elements count; broadcasts.
+            weight: A factor for each loss; broadcasts.
+            mask: Which losses count; broadcasts.
 
         Raises:
             TypeError: A dtype is not allowed.

@@ -36,21 +36,19 @@ _NOT_OF_THE_LOSS: Final = frozenset(
 def parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the loss's parameters among a constructor's arguments, `locals()` at its start.
 
-    Those left at the server's default are left out. A tensor `pos_weight` becomes numbers.
+    Those left at the server's default are left out. A tensor becomes numbers.
     """
-    given = {
-        name: value
+    return {
+        name: _plain(name, value)
         for name, value in arguments.items()
         if name not in _NOT_OF_THE_LOSS and value is not DEFAULT
     }
-    return given | {"pos_weight": _plain(given["pos_weight"])}
 
 
-def _plain(pos_weight: float | Sequence[float] | Tensor | None) -> float | list[Any] | None:
-    if pos_weight is None:
-        return None
-    plain: float | list[Any] = torch.as_tensor(pos_weight, dtype=torch.float64).tolist()
-    return plain
+def _plain(name: str, value: Any) -> Any:  # noqa: ANN401 - any parameter
+    if isinstance(value, Tensor) or (name == "pos_weight" and value is not None):
+        return torch.as_tensor(value, dtype=torch.float64).tolist()
+    return value
 
 
 class Remote(Deferring, Metric):
@@ -71,7 +69,7 @@ class Remote(Deferring, Metric):
         client: LossClient | None,
         base_url: str | None,
         api_key: str | None,
-        probabilities: bool,
+        inputs: str,
         on_error: OnError,
         keep_bytes: int,
         options: Mapping[str, Any],
@@ -79,7 +77,7 @@ class Remote(Deferring, Metric):
         Metric.__init__(self, **options)
         room = Room.if_kept(on_error, keep_bytes)
         Deferring.__init__(self, given_or_own(client, base_url, api_key), room)
-        self._inputs = "probabilities" if probabilities else "logits"
+        self._inputs = inputs
         self._told: set[str] = set()
         self._incomplete = 0  # batches that the last `compute` did not have
         self._in_forward = False

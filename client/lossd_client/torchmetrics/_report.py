@@ -4,17 +4,21 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from lossd_client._calls.calls import batch_call
+from lossd_client._calls.calls import batch_call, inputs_name, loss_named
 from lossd_client._calls.checks import check
 from lossd_client._calls.conversion import checked_report
 from lossd_client._calls.labels import Column, Groups, columns_by_name
 from lossd_client._calls.parameters import (
     DEFAULT,
+    LOSSES,
+    REPORT,
+    SHARED,
     Bins,
     Default,
     IgnoreIndex,
@@ -24,7 +28,6 @@ from lossd_client._calls.parameters import (
     Sections,
     Sweep,
     TargetsFormat,
-    Variant,
 )
 from lossd_client._deferred import KEEP_BYTES, Kept, OnError
 from lossd_client.client import LossClient
@@ -49,7 +52,7 @@ class RemoteReport(Remote):
     padding, and an error.
 
     Args:
-        loss: "bce" or "focal".
+        loss: The loss, such as "bce".
         client: As in `RemoteBCE`.
         base_url: As in `RemoteBCE`.
         api_key: As in `RemoteBCE`.
@@ -60,9 +63,6 @@ class RemoteReport(Remote):
         calibration_bins: How many, or "exact".
         sweep: Gammas to report on too.
         drop_duplicates: Leave out rows whose ids came before.
-        gamma: As in `RemoteFocal`, and so are alpha and variant; for focal alone.
-        alpha: See gamma.
-        variant: See gamma.
         pos_weight: As in `RemoteBCE`, and so are all others.
         normalizer: What the mean divides by; a number, too.
         class_axis: The axis of the classes.
@@ -73,7 +73,7 @@ class RemoteReport(Remote):
         allow_nan: Let a NaN propagate.
         on_error: As in `RemoteBCE`; what is not complete is None.
         keep_bytes: As in `RemoteBCE`.
-        options: Those of `torchmetrics.Metric`.
+        options: The loss's own parameters, such as gamma; and those of `torchmetrics.Metric`.
 
     Attributes:
         report_document: The report as JSON, in bytes; with `drop_duplicates` without the last batch.
@@ -108,13 +108,10 @@ class RemoteReport(Remote):
         calibration_bins: Bins = 64,
         sweep: Sweep | None = None,
         drop_duplicates: bool = False,
-        gamma: float | Default = DEFAULT,
-        alpha: float | Sequence[float] | Default | None = DEFAULT,
-        variant: Variant | Default = DEFAULT,
         pos_weight: float | Sequence[float] | Tensor | None = None,
         normalizer: Normalizer = "count",
         class_axis: int = -1,
-        targets_format: TargetsFormat = "dense",
+        targets_format: TargetsFormat | Default = DEFAULT,
         background_index: int | None = None,
         label_smoothing: float = 0.0,
         ignore_index: IgnoreIndex = None,
@@ -124,10 +121,20 @@ class RemoteReport(Remote):
         **options: Any,  # noqa: ANN401 - torchmetrics'
     ) -> None:
         params = parameters(locals())
-        super().__init__(client, base_url, api_key, probabilities, on_error, keep_bytes, options)
+        known = loss_named(loss)
+        params |= parameters({name: options.pop(name) for name in known.own if name in options})
+        # What the loss does not have is left out, unless it was given.
+        params = {
+            name: value
+            for name, value in params.items()
+            if name in (*known.parameters, *REPORT) or value != SHARED.get(name)
+        }
+        inputs = inputs_name(loss, are_probabilities=probabilities)
+        super().__init__(client, base_url, api_key, inputs, on_error, keep_bytes, options)
         self._loss: LossName = loss
         self._params = params
         checked_report(batch_call(loss, {}, self._params).report)  # refuses what there is not
+        known.refuse_joining(self._params, "reports of batches")
         self._drops = drop_duplicates
         names = sections.split(",") if isinstance(sections, str) else sections
         self._lists_ids = not {"all", "top"}.isdisjoint(names)
@@ -194,7 +201,7 @@ class RemoteReport(Remote):
         rows = first_rows(keys, without=seen)
         if not len(rows):
             return
-        scored = self._score(rows_of(tensors, rows), [self.report_document, self.report_last])
+        scored = self._score(self._taken(tensors, rows), [self.report_document, self.report_last])
         # From here on nothing fails.
         self.report_document = self._joined([self.report_document, self.report_last])
         self.report_ids = seen
@@ -308,6 +315,11 @@ class RemoteReport(Remote):
         result = self._scored(check(batch_call(self._loss, tensors, params)), self._number, keeps=keeps)
         return None if result is None else self._document_of(result)
 
+    def _taken(self, tensors: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+        """Return some rows of a batch's tensors."""
+        inputs = np.ndim(tensors[self._inputs])
+        return rows_of(tensors, rows, LOSSES[self._loss].dimensions(self._params, inputs))
+
     def _document_of(self, result: LossResult) -> Tensor:
         self._warn(result)
         assert result.report is not None
@@ -346,7 +358,7 @@ class RemoteReport(Remote):
         keys, kept = keys.to(self.report_last_ids.device), self.report_last_ids[rows]
         last_batch: Tensor | None = self.report_last[:0]
         if len(kept):
-            part = rows_of(tensors, first_rows(keys, within=kept))
+            part = self._taken(tensors, first_rows(keys, within=kept))
             last_batch = self._score(part, [self.report_document], keeps=False)
         if last_batch is None:
             return True

@@ -56,14 +56,21 @@ def refuse_common(ids: Sequence[Tensor]) -> None:
         )
 
 
-def rows_of(tensors: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
-    """Return some rows of a batch's tensors; those that apply to every row as they are."""
+def rows_of(tensors: Mapping[str, Any], rows: Tensor, losses: int) -> dict[str, Any]:
+    """Return some rows of a batch's tensors; those that apply to every row as they are.
+
+    Args:
+        tensors: The tensors, the inputs first.
+        rows: The rows.
+        losses: The dimensions of the losses, which weights and masks have.
+    """
     inputs = next(iter(tensors.values()))
     by_row = {"targets", "groups", "ids"}
 
     def taken(name: str, value: Any) -> Any:  # noqa: ANN401 - any array
+        dimensions = losses if name in ("weight", "mask") else inputs.ndim
         if value is None or (
-            name not in by_row and (np.ndim(value) != inputs.ndim or len(value) != len(inputs))
+            name not in by_row and (np.ndim(value) != dimensions or len(value) != len(inputs))
         ):
             return value
         if isinstance(value, Mapping):

@@ -19,6 +19,7 @@ from lossd.batch.sums import settings
 from lossd.core.parameters import check_params, check_targets
 from lossd.core.report.parameters import check_report
 from lossd.error_text import unknown_tensor
+from lossd.requests.loss_checks import check_streamed
 from lossd.types import GROUP_PREFIX, TENSOR_DTYPES, ErrorCode, RequestError
 
 _DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]+)?", re.ASCII)
@@ -75,6 +76,7 @@ class Scorer:
         checked = check_params(found, given)
         check_targets(checked)
         check_report(found, checked)
+        check_streamed(found, checked)
         if checked["reduction"] == "none":
             detail = "losses row by row are not added up; use reduction mean or sum"
             raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/reduction", "none")])

@@ -268,7 +268,7 @@ def report_of(
         class_axis=axis,
         classes=classes,
         by_target=by_target,
-        weighted=is_weighted(tensors) or params.get("class_weight") is not None,
+        weighted=is_weighted(tensors),
         by_count=params["normalizer"] == "count",
         group_columns=len(group_dtypes(tensors)),
     )

@@ -534,7 +534,7 @@ WRONG: list[tuple[list[object], str]] = [
     (["new.npy", "old.npy", "y.npy", "--junit", "no/a.xml"], "cannot write no/a.xml"),
     (["new.npy", "old.npy", "y.npy", "--markdown", "y.npy"], "--markdown y.npy is y.npy, which is read"),
     (["new.npy", "old.npy", "y.npy", "--junit", "old.npy"], "--junit old.npy is old.npy, which is read"),
-    (["new.npy", "old.npy", "y.npy", "--gamma", "2"], "go with --loss focal"),
+    (["new.npy", "old.npy", "y.npy", "--gamma", "2"], "--gamma goes with --loss focal, varifocal or"),
     (["new.npy", "y.npy", "--baseline", "logits"], "--baseline logits: there is no such file"),
     (["-", "old.npy", "--engine", "local"], "can be read by one"),
 ]

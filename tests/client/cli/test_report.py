@@ -373,7 +373,7 @@ def test_an_older_server_is_named(playback: Playback) -> None:
         (["--sweep", "alpha:0,1"], "is not as gamma:0,1,2.5"),
         (["--sweep", "gamma"], "is not as gamma:0,1,2.5"),
         (["--calibration-bins", "many"], "neither a whole number nor exact"),
-        (["--gamma", "2"], "go with --loss focal"),
+        (["--gamma", "2"], "goes with --loss focal"),
         (["--by", "x.npy", "--by", "x.npy"], "one is named twice"),
         (["--by", "camera.npy", "--by", "sub/camera.npy"], "two groups are called camera"),
         (["--out", "nowhere/r.json"], "cannot write nowhere/r.json"),

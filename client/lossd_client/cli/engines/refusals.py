@@ -42,8 +42,8 @@ def refuse_inputs(request: ScoreRequest, inputs: Inputs) -> None:
         return
     if not request.can_split(inputs.dimensions):
         raise typer.BadParameter(
-            "--engine scores each shard by itself, and --class-axis 0 or a pos_weight a row needs all rows "
-            f"at once: {remedy}"
+            "--engine scores each shard by itself, and --class-axis 0, --per class or all, or a pos_weight a "
+            f"row needs all rows at once: {remedy}"
         )
     if inputs.running:
         raise typer.BadParameter(

@@ -46,6 +46,7 @@ class Inputs:
         self._is_one = len(shards) == 1 and not is_part
         self.shards = shards
         self.dimensions = first.dimensions
+        self._loss_dimensions = first.loss_dimensions
         self.tensors = {**first.tensors, **common}
         self.names = tuple(self.tensors)
         self.joined_by = first.join.names if first.join is not None else ()
@@ -56,7 +57,7 @@ class Inputs:
             for number, label in enumerate(labels)
         }
         self._running = {
-            name: source for name, source in common.items() if has_rows(name, source, self.dimensions)
+            name: source for name, source in common.items() if has_rows(name, source, self._loss_dimensions)
         } | {name: label for name, label in self._labels.items() if isinstance(label, Source)}
         self._starts: list[int] = []  # the first row of each shard that has been read
         self._ends: list[int] = []  # the row behind the last, of each that was read to its end
@@ -235,7 +236,7 @@ class Inputs:
 
     def _shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         if name in self._common and name in BROADCAST and self._common[name].file.is_table:
-            return array.reshape(array.shape + (1,) * (self.dimensions - array.ndim))
+            return array.reshape(array.shape + (1,) * (self._loss_dimensions - array.ndim))
         return array
 
     def blocks(self) -> Iterator[Arrays]:
@@ -313,7 +314,9 @@ class Inputs:
             if not self._is_one and shard.fixed:
                 fixed = {name: shard.shaped(name, source.whole()) for name, source in shard.fixed.items()}
                 self._refuse_no_broadcast(fixed, block[self.names[0]].shape)
-                block |= {name: _spread(array, length, self.dimensions) for name, array in fixed.items()}
+                block |= {
+                    name: _spread(array, length, self._loss_dimensions) for name, array in fixed.items()
+                }
             yield block
 
     def _refuse_other_shapes(self, shard: Shard, row_shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -329,12 +332,17 @@ class Inputs:
                     f"{shard.tensors[name].file.location} {what}: shards of one score must be alike"
                 )
 
-    def _refuse_no_broadcast(self, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
-        """Refuse weights and masks that apply to every row and do not broadcast to it.
+    def _refuse_no_broadcast(self, arrays: Mapping[str, NDArray[Any]], inputs: tuple[int, ...]) -> None:
+        """Refuse weights and masks that apply to every row and do not broadcast to its losses.
+
+        Args:
+            arrays: Weights and masks, among others.
+            inputs: The shape of the rows that were read.
 
         Raises:
             BadFile: One does not.
         """
+        shape = self.shards[0].losses.shape(inputs)
         for name in BROADCAST:
             given = arrays[name].shape if name in arrays else ()
             is_long = len(given) == len(shape)
@@ -349,7 +357,8 @@ class Inputs:
 
     def _why_no_broadcast(self, name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> str:
         source = self.tensors[name]
-        each = f"{self.names[0]} have {list(shape[1:])} a row"
+        rows = self.shards[0].losses.loss.row
+        each = f"{'losses' if rows else self.names[0]} have {list(shape[1:])} a row"
         what = f"{source.file.location}: a {name} of shape {list(given)} does not broadcast to these: {each}"
         column = [given[0] if given else 1, *[1] * (len(shape) - 1)]
         classes = f"; one a class has the shape {list(shape[-1:])}" if len(shape) > 1 else ""

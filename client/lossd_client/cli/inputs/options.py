@@ -1,18 +1,22 @@
 """The options of `lossd score` and `lossd report`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from lossd_client._calls.loss import Loss
+from lossd_client._calls.parameters import LOSSES, SHARED
+from lossd_client.cli.inputs.loss_options import LossName, LossOptions
 from lossd_client.cli.inputs.parameters import (
-    LossName,
     ReductionName,
     RowLoss,
     TargetsFormatName,
-    VariantName,
     ignore_index_of,
+    normalizer_of,
+    option_of,
+    refuse_others,
 )
 from lossd_client.cli.options import ApiKey, Timeout, Url
 
@@ -21,7 +25,7 @@ _ENGINES: Final = "Engines"
 
 
 @dataclass(frozen=True, slots=True)
-class FileOptions:
+class FileOptions(LossOptions):
     """The options of files, losses and the server, with their help texts."""
 
     shards: Annotated[
@@ -50,7 +54,7 @@ class FileOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The column or array with the logits or probabilities.",
+            help="The column or array with the logits or probabilities, or the boxes.",
             rich_help_panel=_FILES,
         ),
     ] = None
@@ -118,29 +122,19 @@ class FileOptions:
         str | None,
         typer.Option(metavar="NUMBERS|FILE", help="The positives' weight: 2, or 1,2.5,4 one a class."),
     ] = None
-    gamma: Annotated[
-        float | None, typer.Option(help="Focal only: the server's default is 1.5.", show_default=False)
-    ] = None
-    alpha: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBERS|none",
-            help="Focal only: 0.5, or 0.5,0.25,0.1 one a class; the server's default is 0.25.",
-        ),
-    ] = None
-    variant: Annotated[
-        VariantName | None,
-        typer.Option(help="Focal only: the server's default is sigmoid.", show_default=False),
-    ] = None
     normalizer: Annotated[
         str,
         typer.Option(metavar="count|weight|positives|NUMBER", help="What a mean divides by."),
     ] = "count"
     class_axis: Annotated[int, typer.Option(help="The axis along which the classes lie.")] = -1
     targets_format: Annotated[
-        TargetsFormatName,
-        typer.Option(help="index: the targets are class ids, in the logits' shape less the class axis."),
-    ] = TargetsFormatName.DENSE
+        TargetsFormatName | None,
+        typer.Option(
+            help="index: the targets are class ids, in the logits' shape less the class axis. By default "
+            "dense, and of cross_entropy and softmax_focal what the targets' shape says.",
+            show_default=False,
+        ),
+    ] = None
     background_index: Annotated[
         int | None,
         typer.Option(
@@ -189,11 +183,15 @@ class FileOptions:
         """Refuse options that cannot be meant together, before a file is opened.
 
         Raises:
-            BadParameter: There are such, or the text of --ignore-index is none.
+            BadParameter: There are such, or the text of --ignore-index or --normalizer is none.
         """
-        is_focal = self.loss is LossName.FOCAL
-        if not is_focal and (self.gamma, self.alpha, self.variant) != (None, None, None):
-            raise typer.BadParameter("--gamma, --alpha and --variant go with --loss focal")
+        loss = self.known_loss
+        refuse_others(loss, self.own_texts())
+        if self.probabilities and "probabilities" not in loss.inputs:
+            raise typer.BadParameter(f"--probabilities: {loss.name} takes {loss.inputs[0]} alone")
+        for name, given in {**self.shared(), "pos_weight": self.pos_weight}.items():
+            if given != SHARED[name] and name not in loss.parameters:
+                raise typer.BadParameter(f"{option_of(name)}: {loss.name} has no such parameter")
         for columns, column in (
             (self.logits_columns, self.logits_column),
             (self.targets_columns, self.targets_column),
@@ -205,7 +203,29 @@ class FileOptions:
         by = self.by or []
         if len(set(by)) < len(by):
             raise typer.BadParameter(f"--by {', '.join(by)}: one is named twice")
-        self.ignored()
+
+    @property
+    def known_loss(self) -> Loss:
+        """The loss."""
+        return LOSSES[self.loss.value]
+
+    def own_texts(self) -> dict[str, str]:
+        """Return the texts of losses' own parameters that are given."""
+        texts = {each.name: getattr(self, each.name) for each in fields(LossOptions)}
+        return {name: text for name, text in texts.items() if text is not None}
+
+    def shared(self) -> dict[str, object]:
+        """Return the parameters in common that are not read from files."""
+        given = self.targets_format
+        return {
+            "normalizer": normalizer_of(self.normalizer),
+            "class_axis": self.class_axis,
+            "targets_format": SHARED["targets_format"] if given is None else given.value,
+            "background_index": self.background_index,
+            "label_smoothing": self.label_smoothing,
+            "ignore_index": self.ignored(),
+            "allow_nan": self.allow_nan,
+        }
 
     def ignored(self) -> float | str | None:
         """Return --ignore-index, or "nan" for --drop-unlabelled."""

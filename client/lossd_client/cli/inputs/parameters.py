@@ -1,24 +1,21 @@
 """Parameters of losses from their text on the command line."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 import typer
 from numpy.typing import NDArray
 
+from lossd_client._calls.loss import Loss
+from lossd_client._calls.parameters import LOSSES, SHARED
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.sources import ColumnChoice, seen
 
 _NORMALIZERS: Final = ("count", "weight", "positives")
-
-
-class LossName(StrEnum):
-    """The losses."""
-
-    BCE = "bce"
-    FOCAL = "focal"
 
 
 class ReductionName(StrEnum):
@@ -43,14 +40,6 @@ class TargetsFormatName(StrEnum):
     INDEX = "index"
 
 
-class VariantName(StrEnum):
-    """The focal loss's variants."""
-
-    SIGMOID = "sigmoid"
-    EXP = "exp"
-    QUALITY = "quality"
-
-
 def _numbers(text: str) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
@@ -58,12 +47,17 @@ def _numbers(text: str) -> list[float] | None:
         return None
 
 
-def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
-    """Return --pos-weight: numbers, or the array of a file.
+def numbers_of(text: str, name: str) -> float | list[float] | NDArray[Any]:
+    """Return --pos-weight, or another option with a number for each class: numbers, or the array of a file.
+
+    Args:
+        text: The option's text.
+        name: The parameter's name.
 
     Raises:
         BadFile: It cannot be read.
     """
+    option = option_of(name)
     numbers = _numbers(text)
     if numbers is not None:
         return numbers[0] if len(numbers) == 1 else numbers
@@ -72,11 +66,11 @@ def pos_weight_of(text: str) -> float | list[float] | NDArray[Any]:
         file = open_file(text)
         if file.is_table and len(file.names) > 1:
             raise BadFile(
-                f"{seen(file)}: a table for --pos-weight has one column, with the classes in their order, or "
+                f"{seen(file)}: a table for {option} has one column, with the classes in their order, or "
                 "give the numbers themselves, as 1,2.5,4"
             )
-        return ColumnChoice("pos_weight", "--pos-weight").find(file).whole()
-    raise typer.BadParameter(f"--pos-weight: {text!r} is neither numbers nor a file")
+        return ColumnChoice("pos_weight", option).find(file).whole()
+    raise typer.BadParameter(f"{option}: {text!r} is neither numbers nor a file")
 
 
 def is_file(text: str | None) -> bool:
@@ -98,14 +92,59 @@ def ignore_index_of(text: str | None, drops_unlabelled: bool) -> float | str | N
     return "nan" if drops_unlabelled else found
 
 
-def alpha_of(text: str) -> float | list[float] | None:
-    """Return --alpha."""
-    if text.lower() == "none":
+def option_of(name: str) -> str:
+    """Return the option of a parameter."""
+    return f"--{name.replace('_', '-')}"
+
+
+def refuse_others(loss: Loss, names: Iterable[str]) -> None:
+    """Refuse parameters of other losses.
+
+    Raises:
+        BadParameter: One is among the names.
+    """
+    for name in names:
+        if name not in loss.own:
+            others = [other.name for other in LOSSES.values() if name in other.own]
+            own = ", ".join(option_of(each) for each in loss.own if each not in SHARED)
+            raise typer.BadParameter(
+                f"{option_of(name)} goes with --loss {_or(others)}, and not with {loss.name}"
+                + (f", which has {own}" if own else "")
+            )
+
+
+def own_params(loss: Loss, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the loss's own parameters from the texts of their options.
+
+    Raises:
+        BadParameter: One is none of the parameter's values.
+        BadFile: A file with the numbers cannot be read.
+    """
+    return {name: _own_param(loss, name, text) for name, text in texts.items()}
+
+
+def _own_param(loss: Loss, name: str, text: str) -> Any:  # noqa: ANN401 - any parameter
+    parameter, option = loss.own[name], option_of(name)
+    if parameter.has_none and text.lower() == "none":
         return None
+    if parameter.kind == "word":
+        if text not in parameter.words:
+            what = f"{option}: {text!r} is not one of {loss.name}'s"
+            raise typer.BadParameter(f"{what}: {', '.join(parameter.words)}")
+        return text
     numbers = _numbers(text)
-    if numbers is None:
-        raise typer.BadParameter(f"--alpha: {text!r} is neither numbers nor none")
-    return numbers[0] if len(numbers) == 1 else numbers
+    if parameter.kind == "number":
+        if numbers is None or len(numbers) > 1:
+            raise typer.BadParameter(f"{option}: {text!r} is not a number")
+        return numbers[0]
+    if numbers is None and not Location(text).is_url and not Path(text).is_file():
+        raise typer.BadParameter(f"{option}: {text!r} is neither numbers nor none, and no file")
+    found = numbers_of(text, name)
+    return [found] if isinstance(found, float) and not isinstance(parameter.default, float) else found
+
+
+def _or(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def normalizer_of(text: str) -> str | float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from lossd_client._calls.loss import Losses
 from lossd_client.cli.files.data_file import DataFile, Kind
 from lossd_client.cli.files.digests import Digest
 from lossd_client.cli.files.errors import BadFile
@@ -27,7 +28,7 @@ from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
 from lossd_client.cli.inputs.options import FileOptions, ReportOptions
 from lossd_client.cli.inputs.parameters import TargetsFormatName
-from lossd_client.cli.inputs.shards import BASELINE, BROADCAST, LABELS, Shard, Twice
+from lossd_client.cli.inputs.shards import BASELINE, BROADCAST, EACH_ELEMENT, LABELS, Shard, Twice
 from lossd_client.cli.inputs.sources import (
     ColumnChoice,
     Source,
@@ -60,6 +61,7 @@ class Selection:
         digested: Whether the files' digests are wanted.
         baseline: How another model's files are found and read.
         is_part: Whether the entries are some of an input's.
+        losses: The losses, to which weights and masks broadcast.
     """
 
     entries: Sequence[Entry]
@@ -74,16 +76,20 @@ class Selection:
     digested: bool = False
     baseline: BaselineRule = AS_IT_STANDS
     is_part: bool = False
+    losses: Losses = EACH_ELEMENT
 
     @classmethod
     def of(cls, options: FileOptions, entries: Sequence[Entry]) -> Self:
         """Return the selection of the command line's options and shards."""
+        loss = options.known_loss
+        by_shape = bool(loss.row) and options.targets_format is None and options.targets_columns is None
         scored = ColumnChoice(
-            "probabilities" if options.probabilities else "logits",
+            "probabilities" if options.probabilities else loss.inputs[0],
             "--logits-column",
             column=options.logits_column,
             several=options.logits_columns,
-            takes_ids=options.targets_format is TargetsFormatName.INDEX,
+            takes_ids=options.targets_format is TargetsFormatName.INDEX
+            or (by_shape and "targets_format" in loss.own),
         )
         targets = ColumnChoice(
             "targets",
@@ -99,7 +105,9 @@ class Selection:
         ):
             if file is not None or column is not None:
                 others[name], files[name] = ColumnChoice(name, f"--{name}-column", kind, column), file
-        return cls(entries, scored, targets, others, files, options.by or [], ids=options.ids or [])
+        losses = Losses(loss, {"class_axis": options.class_axis, "per": options.per})
+        by, ids = options.by or [], options.ids or []
+        return cls(entries, scored, targets, others, files, by, ids=ids, losses=losses)
 
     @classmethod
     def of_report(cls, options: ReportOptions, entries: Sequence[Entry]) -> Self:
@@ -350,16 +358,17 @@ class Selection:
         if is_pair:
             notes += compare(scored, targets, used, rows, is_asked=bool(self.ids))
         if its is None or not self.baseline.is_joined:
-            return Shard(tensors, by, rows, None, twice, notes)
+            return Shard(tensors, by, rows, None, twice, notes, self.losses)
         other = joined(scored, targets, tensors[BASELINE], self.targets, used, self.ids)
         unused = [name for name in BROADCAST if name not in self.others]
         notes += [*other.notes, *on_unused(files[:-1], its, unused, other.join)]
-        return Shard(tensors, by, rows, other.join, [*twice, *other.twice], notes)
+        return Shard(tensors, by, rows, other.join, [*twice, *other.twice], notes, self.losses)
 
     def _refuse_unclear(self, tensors: Mapping[str, Source], by: Mapping[str, Source]) -> None:
         """Refuse columns with two uses, and prefixes that match columns with another use."""
         refuse_overlap(tensors)
-        refuse_integers(tensors)
+        if self.losses.loss.targets != "box":  # whose corners may be whole
+            refuse_integers(tensors)
         scored, targets = tensors[self.scored.role], tensors["targets"]
         for wanted, source in ((self.scored, scored), (self.targets, targets)):
             others = {column.name for each in by.values() for column in each.columns} | {*self.ids}

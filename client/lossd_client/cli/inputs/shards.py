@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import widened
+from lossd_client._calls.loss import Losses
+from lossd_client._calls.parameters import LOSSES
 from lossd_client.cli.files.data_file import Block, Column, DataFile
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.joins import Join, plain
@@ -26,6 +28,8 @@ BROADCAST: Final = ("weight", "mask")
 
 BASELINE: Final = "baseline"
 """The tensor with another model's logits or probabilities."""
+EACH_ELEMENT: Final = Losses(LOSSES["bce"], {})
+"""The losses of a loss that has one for each element."""
 _SAME_ORDER: Final = "are the rows in the same order? Else take it out of the one where it is not meant"
 
 
@@ -76,6 +80,7 @@ class Shard:
         baseline_join: How the baseline's file was, likewise.
         twice: Columns that two files have, which must be alike.
         notes: Notes for the user on the row order of two files.
+        losses: The losses, to which weights and masks broadcast.
     """
 
     tensors: Mapping[str, Source]
@@ -84,6 +89,7 @@ class Shard:
     baseline_join: Join | None = None
     twice: Sequence[Twice] = ()
     notes: Sequence[str] = ()
+    losses: Losses = EACH_ELEMENT
 
     @property
     def scored(self) -> Source:
@@ -96,6 +102,11 @@ class Shard:
         return self.scored.dimensions
 
     @property
+    def loss_dimensions(self) -> int:
+        """How many dimensions the losses have, and weights and masks that are not the same for all."""
+        return self.losses.dimensions(self.dimensions)
+
+    @property
     def is_joined(self) -> bool:
         """Whether rows of two files were joined."""
         return self.join is not None or self.baseline_join is not None
@@ -106,7 +117,7 @@ class Shard:
         return {
             name: source
             for name, source in self.tensors.items()
-            if not has_rows(name, source, self.dimensions)
+            if not has_rows(name, source, self.loss_dimensions)
         }
 
     @cached_property
@@ -202,7 +213,7 @@ class Shard:
     def shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Return a weight or mask of one value a row in a shape that broadcasts to the row."""
         if name in BROADCAST and self.tensors[name].file.is_table:
-            return array.reshape(array.shape + (1,) * (self.dimensions - array.ndim))
+            return array.reshape(array.shape + (1,) * (self.loss_dimensions - array.ndim))
         return array
 
     def whole(self) -> Arrays:
@@ -223,7 +234,7 @@ class Shard:
 
 
 def has_rows(name: str, source: Source, dimensions: int) -> bool:
-    """Return whether a tensor has the rows of the input; else it applies to every row."""
+    """Return whether a tensor has the rows of losses of these dimensions; else it applies to every row."""
     if name not in BROADCAST or source.file.is_table:
         return True
     return source.dimensions == dimensions and source.rows != 1

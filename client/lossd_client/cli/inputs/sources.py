@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import widened
+from lossd_client._calls.parameters import INPUTS
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, joined
 from lossd_client.cli.files.errors import BadFile
 
@@ -132,7 +133,7 @@ class ColumnChoice:
         if self.is_given or len(file.names) != 1:
             return False
         other = {"logits": (_OF_TARGETS, _OF_PROBABILITIES), "targets": (_OF_INPUTS,)}
-        others = other.get(self.role, (_OF_TARGETS,) if self.role == "probabilities" else ())
+        others = other.get(self.role, (_OF_TARGETS,) if self.role in INPUTS else ())
         return not any(pattern.match(file.names[0]) for pattern in others)
 
     def may_be(self, file: DataFile) -> bool:

@@ -45,6 +45,10 @@ def refuse_no_rows(request: ScoreRequest, inputs: Inputs) -> None:
     """
     if inputs.dimensions == 0:
         raise typer.BadParameter("the input is a single number, which has no rows to report on")
+    if request.axes(inputs.dimensions).is_over_rows:
+        raise typer.BadParameter(
+            f"--per {request.params['per']}: a loss over all samples has no rows to report on; --per sample"
+        )
     if inputs.labels and not request.can_split(inputs.dimensions):
         raise typer.BadParameter("--by and --ids need rows: no classes along axis 0, no pos_weight a row")
 

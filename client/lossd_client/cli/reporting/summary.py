@@ -15,7 +15,7 @@ from lossd_client.cli.reporting.tables import headed, pairs, print_table, shorte
 from lossd_client.report import Report
 from lossd_client.report._drawing.calibration import calibration_figures
 from lossd_client.report._drawing.markup import number, spanned, spread
-from lossd_client.report._drawing.names import class_axis, class_name
+from lossd_client.report._drawing.names import class_axis, class_name, element_words, is_by_row
 
 _SHOWN: Final = 10
 _LEVEL: Final = 0.95
@@ -68,9 +68,10 @@ def _tables(report: Report, document: Mapping[str, Any], notes: Sequence[str]) -
         yield pairs(_paired(report, document["paired"]))
     if "calibration" in document:
         yield pairs([("calibration", ""), *calibration_figures(report.calibration)])
-    for noun in ("rows", "elements"):
-        if document.get("top", {}).get(noun):
-            yield _worst(noun, _with_names(report, document["top"][noun]))
+    for name in ("elements",) if is_by_row(report) else ("rows", "elements"):
+        if document.get("top", {}).get(name):
+            noun = element_words(report)[1] if name == "elements" else name
+            yield _worst(noun, _with_names(report, document["top"][name]))
 
 
 def _totals(report: Report, totals: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -82,11 +83,18 @@ def _totals(report: Report, totals: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("95 % interval", spanned(report.interval(_LEVEL), kept)),
         ("sum", repr(report.sum)),
         ("rows", _with_dropped(totals["rows"], totals["rows_dropped"])),
-        ("elements", _with_dropped(totals["elements"], totals["dropped"])),
+        *_elements(report, totals),
         ("positives", repr(report.positives)),
         *((f"{name} losses", str(totals[name])) for name in ("nan", "infinite") if totals[name]),
         ("loss name", f"{totals['loss']}{params}"),
     ]
+
+
+def _elements(report: Report, totals: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return how many have a loss, unless these are the rows."""
+    if is_by_row(report):
+        return []
+    return [(element_words(report)[1], _with_dropped(totals["elements"], totals["dropped"]))]
 
 
 def _with_dropped(count: int, dropped: int) -> str:
@@ -128,8 +136,15 @@ def _with_names(report: Report, items: Sequence[Mapping[str, Any]]) -> list[Mapp
         axis = class_axis(report, at[before:])
         if axis is not None:
             at[before + axis] = class_name(report, at[before + axis])
-        found.append({**item, place: at})
+        found.append({**item, place: at, **_named_classes(report, item)})
     return found
+
+
+def _named_classes(report: Report, item: Mapping[str, Any]) -> dict[str, str]:
+    """Return the classes that a row of classes is of, by their names."""
+    if "predicted" not in item and "confidence" not in item:
+        return {}
+    return {name: class_name(report, int(item[name])) for name in ("predicted", "target") if name in item}
 
 
 def _worst(noun: str, items: Sequence[Mapping[str, Any]]) -> Table:

@@ -24,7 +24,11 @@ def refuse_impossible(request: ScoreRequest, inputs: Inputs) -> None:
             "as labels leave --targets-format out; class ids need a logit a class, [N, C], as by "
             "--logits-columns"
         )
-    if len(inputs.shards) > 1 and request.by_index and request.axes(dimensions).classes_are_rows:
+    if (
+        len(inputs.shards) > 1
+        and (request.by_index or request.known_loss.row)
+        and request.axes(dimensions).classes_are_rows
+    ):
         raise typer.BadParameter(
             "--class-axis 0: rows are classes then, which cannot go on from shard to shard"
         )

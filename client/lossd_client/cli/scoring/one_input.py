@@ -77,7 +77,7 @@ class Rows:
         self._in_flight: deque[tuple[Sequence[int], Shapes]] = deque()
         self._start = 0
         self._shapes: Shapes = {}
-        self._ranges = Ranges(inputs.names[0], is_dense=not request.by_index)
+        self._ranges = Ranges(inputs.names[0], request.known_loss.inputs, is_dense=not request.by_index)
 
     def score_whole(self, client: LossClient, block: Arrays) -> LossResult:
         """Score all tensors by one call of the client.
@@ -89,7 +89,7 @@ class Rows:
         scored = block[self._inputs.names[0]]
         self._ranges.see(block)
         try:
-            result = client.focal(**given) if self._request.loss == "focal" else client.bce(**given)
+            result: LossResult = getattr(client, self._request.loss)(**given)
         except StatusError as error:
             raise self._named(error, range(len(scored) if scored.ndim else 0)) from None
         return self._with_notes(result, [])
@@ -178,14 +178,16 @@ class Rows:
             name: (self._start, *shape[1:]) if name in self._inputs.by_row else shape
             for name, shape in self._shapes.items()
         }
-        pos_weight = self._request.params["pos_weight"]
+        pos_weight = self._request.params.get("pos_weight")
         if pos_weight is not None:
             whole["pos_weight"] = np.shape(pos_weight)
         return self._shape_notes(whole)
 
     def _shape_notes(self, shapes: Shapes) -> list[str]:
-        class_axis = self._request.params["class_axis"]
-        return notes_of(shapes, shapes[self._inputs.names[0]], class_axis, by_index=self._request.by_index)
+        loss, params, shape = self._request.known_loss, self._request.params, shapes[self._inputs.names[0]]
+        losses = loss.losses_shape(params, shape) if loss.row else None
+        class_axis, by_index = params.get("class_axis", -1), self._request.by_index
+        return notes_of(shapes, shape, class_axis, by_index=by_index, losses=losses)
 
     def _with_notes(self, result: LossResult, first: Sequence[str]) -> LossResult:
         return replace(result, notes=tuple(dict.fromkeys([*first, *result.notes, *self._ranges.notes()])))

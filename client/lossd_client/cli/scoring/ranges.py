@@ -1,5 +1,6 @@
 """Notes of the values' range: probabilities scored as logits, or swapped files."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,12 +20,14 @@ class Ranges:
     """The range of an input's values, updated by block.
 
     Args:
-        role: The input: "logits" or "probabilities".
+        role: The input, such as "logits".
+        inputs: The names that the loss's inputs may have.
         is_dense: Whether the targets are of the inputs' shape, and no class ids.
     """
 
-    def __init__(self, role: str, is_dense: bool) -> None:
+    def __init__(self, role: str, inputs: Sequence[str], *, is_dense: bool) -> None:
         self._role, self._is_dense = role, is_dense
+        self._may_be_probabilities = role == "logits" and "probabilities" in inputs
         self._size = self._rows = 0
         self._has_rows = False
         self._least, self._greatest = np.inf, -np.inf
@@ -74,8 +77,8 @@ class Ranges:
         if self._size < 2:
             return []
         if not self._is_within:
-            return [_BASELINE_WITHIN] if self._role == "logits" and self._baseline.is_likely else []
-        if self._role == "logits" and self._least < self._greatest:
+            return [_BASELINE_WITHIN] if self._may_be_probabilities and self._baseline.is_likely else []
+        if self._may_be_probabilities and self._least < self._greatest:
             swapped = "; if they are targets, the files are swapped" if self._is_dense else ""
             return [f"all logits lie in [0, 1]: if they are probabilities, use --probabilities{swapped}"]
         if self._role == "probabilities" and self._is_dense and self._are_bits and not self._target_bits:

@@ -9,8 +9,11 @@ import numpy as np
 
 from lossd_client import InvalidRequest, LossResult
 from lossd_client._calls.axes import Axes
+from lossd_client._calls.loss import Loss
+from lossd_client._calls.parameters import LOSSES
+from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.options import FileOptions
-from lossd_client.cli.inputs.parameters import alpha_of, axis_of, normalizer_of, pos_weight_of
+from lossd_client.cli.inputs.parameters import axis_of, numbers_of, own_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,43 +38,44 @@ class ScoreRequest:
             axis: The text of --axis.
 
         Raises:
-            BadParameter: An option's text is not what it should be.
+            BadParameter: An option's text is not what it should be, or another loss has its parameter.
             BadFile: The file of --pos-weight cannot be read.
         """
-        params: dict[str, Any] = {
-            "pos_weight": None if options.pos_weight is None else pos_weight_of(options.pos_weight),
-            "reduction": reduction,
-            "axis": axis_of(axis),
-            "normalizer": normalizer_of(options.normalizer),
-            "class_axis": options.class_axis,
-            "targets_format": options.targets_format.value,
-            "background_index": options.background_index,
-            "label_smoothing": options.label_smoothing,
-            "ignore_index": options.ignored(),
-            "allow_nan": options.allow_nan,
-        }
-        if options.gamma is not None:
-            params["gamma"] = options.gamma
-        if options.alpha is not None:
-            params["alpha"] = alpha_of(options.alpha)
-        if options.variant is not None:
-            params["variant"] = options.variant.value
-        return cls(options.loss.value, params)
+        loss = options.known_loss
+        shared = {**options.shared(), "reduction": reduction, "axis": axis_of(axis)}
+        params = {name: value for name, value in shared.items() if name in loss.parameters}
+        if "targets_format" in loss.own and options.targets_format is None:
+            del params["targets_format"]  # goes by the shape
+        if options.pos_weight is not None:
+            params["pos_weight"] = numbers_of(options.pos_weight, "pos_weight")
+        return cls(loss.name, params | own_params(loss, options.own_texts()))
+
+    @property
+    def known_loss(self) -> Loss:
+        """What the client knows of the loss."""
+        return LOSSES[self.loss]
+
+    def of_inputs(self, inputs: Inputs) -> Self:
+        """Return the request for these inputs, whose shapes say whether the targets are class ids."""
+        if "targets_format" not in self.known_loss.own or "targets_format" in self.params:
+            return self
+        by_index = inputs.tensors["targets"].dimensions == inputs.dimensions - 1
+        return replace(self, params={**self.params, "targets_format": "index" if by_index else "dense"})
 
     @property
     def by_index(self) -> bool:
         """Whether the targets are class ids."""
-        return bool(self.params["targets_format"] == "index")
+        return bool(self.params.get("targets_format") == "index")
 
     def axes(self, dimensions: int) -> Axes:
-        """Return the axes of inputs with this number of dimensions."""
-        return Axes.of(dimensions, self.params, self.params["pos_weight"])
+        """Return the axes of the losses of inputs with this number of dimensions."""
+        return Axes.of(self.known_loss, dimensions, self.params, self.params.get("pos_weight"))
 
     def can_split(self, dimensions: int) -> bool:
         """Return whether rows can be scored apart: no classes lie along them, and none has a pos_weight."""
-        weights = np.shape(0 if self.params["pos_weight"] is None else self.params["pos_weight"])
+        weights = np.shape(self.params.get("pos_weight", 0))
         weighs_rows = len(weights) == dimensions > 1 and weights[0] > 1
-        return dimensions > 0 and not (self.axes(dimensions).classes_are_rows or weighs_rows)
+        return self.axes(dimensions).can_split and not weighs_rows
 
     def sums(self) -> "ScoreRequest":
         """Return the request of the sums that a mean is made of."""

@@ -11,7 +11,7 @@ from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.calibration import reliability
 from lossd_client.report._drawing.html import page, report_page
 from lossd_client.report._drawing.markup import escaped, spanned, tag, text
-from lossd_client.report._drawing.names import class_name, group_ids
+from lossd_client.report._drawing.names import class_name, group_ids, is_by_row
 from lossd_client.report._drawing.paired import paired_groups, paired_lists, signs
 from lossd_client.report._drawing.section import LEVEL, Section
 from lossd_client.report._drawing.tables import MOST, Cell, Row, listing, scrolled, table, words
@@ -108,7 +108,7 @@ class SideBySide:
         return Section(
             "In short",
             *judgement(self.comparison, self.names, has_gate=self.has_gate),
-            *(() if paired is None else (*signs(paired.paired), *paired_lists(paired, MOST))),
+            *(() if paired is None else (*signs(paired), *paired_lists(paired, MOST))),
         )
 
     @property
@@ -122,7 +122,11 @@ class SideBySide:
             ("mean", *self._differing([each.mean for each in both])),
             ("95 % interval, by rows", *(_interval(each) for each in both), ""),
             ("standard error, by rows", *self._differing([each.stderr for each in both])),
-            *((name, *self._differing([getattr(each, name) for each in both])) for name in _COUNTED),
+        ]
+        rows += [
+            (name, *self._differing([getattr(each, name) for each in both]))
+            for name in _COUNTED
+            if name != "elements" or not is_by_row(self.new)
         ]
         listed = table(("figure", *self._head()), rows, caption="All rows")
         return Section("Both runs", scrolled(listed, "All rows"))
@@ -188,13 +192,20 @@ class SideBySide:
             return None
         both = [each.calibration for each in (self.new, self.baseline)]
         figures = _CALIBRATED if any(each.soft for each in both) else {**_CALIBRATED, **_RANKING}
+        is_of_top_class = both[0].is_of_top_class
+        if is_of_top_class:
+            figures = {name: title for name, title in figures.items() if name != "average_precision"}
         rows: list[Row] = [
             (title, *self._differing([getattr(each, name) for each in both]))
             for name, title in figures.items()
         ]
         listed = table(("figure", *self._head()), rows, caption="Calibration of both")
         bins = [(name, each.reliability()) for name, each in zip(self.names, both, strict=True)]
-        return Section("Calibration", scrolled(listed, "Calibration of both"), reliability(bins))
+        return Section(
+            "Calibration",
+            scrolled(listed, "Calibration of both"),
+            reliability(bins, is_of_top_class=is_of_top_class),
+        )
 
 
 _COUNTED: Final = ("rows", "elements", "sum", "positives")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from lossd_client.report._drawing.markup import beside, details, figure, number, tag, text
-from lossd_client.report._drawing.names import class_name
+from lossd_client.report._drawing.names import class_name, element_words
 from lossd_client.report._drawing.pictures import Axis, Curve, diagram
 from lossd_client.report._drawing.section import Section
 from lossd_client.report._drawing.tables import Cell, Row, listing, scrolled, table, words
@@ -19,6 +19,7 @@ _THRESHOLDS: Final = 12  # of a table
 _CLASSES: Final = 200
 _DIGITS: Final = 4  # of a class's areas
 _UNIT: Final = (0.0, 1.0)
+_WHOSE: Final = ("Over all classes", "Of the top class, the one of the greatest probability")
 
 Point: TypeAlias = tuple[float, float]
 
@@ -31,11 +32,11 @@ def calibration(report: ReportView, most: int) -> Section | None:
     bins = found.reliability()
     return Section(
         "Calibration",
-        table(("figure", "value"), calibration_figures(found), caption="Over all classes"),
+        table(("figure", "value"), calibration_figures(found), caption=_WHOSE[found.is_of_top_class]),
         _on_bins(found),
-        reliability([("the model", bins)]),
-        _as_table(bins),
-        *(_curves(found) if found.count else ()),
+        reliability([("the model", bins)], is_of_top_class=found.is_of_top_class),
+        _as_table(report, bins),
+        *(_curves(found) if found.count and not found.is_of_top_class else ()),
         *_classes(report, found, min(most, _CLASSES)),
     )
 
@@ -49,10 +50,19 @@ def calibration_figures(found: Calibration) -> list[tuple[str, str]]:
         ("cross entropy", number(found.cross_entropy)),
         ("normalized entropy", number(found.normalized_entropy)),
     ]
+    if found.is_of_top_class:
+        figures.insert(
+            0,
+            ("share that is right", number(found.positives / found.count))
+            if found.count
+            else ("share that is right", "-"),
+        )
     if found.undefined:
         figures.append(("NaN, left out", number(found.undefined)))
     if found.soft:
         return [*figures, ("targets neither 0 nor 1", number(found.soft))]
+    if found.is_of_top_class:
+        return [*figures, ("AUROC of right and wrong", _bounded(found.auroc, found.auroc_bounds))]
     return [
         *figures,
         ("AUROC", _bounded(found.auroc, found.auroc_bounds)),
@@ -71,14 +81,18 @@ def _on_bins(found: Calibration) -> str:
     """Return what the bounds of AUROC and average precision are of, where there are any."""
     if found.soft or found.auroc_bounds[0] == found.auroc_bounds[1] or math.isnan(found.auroc):
         return ""
+    areas = "AUROC is" if found.is_of_top_class else "AUROC and average precision are"
+    exact = "" if found.is_of_top_class else " calibration_bins=exact has none, for 16-bit inputs."
     said = (
-        f"AUROC and average precision are from {len(found.reliability())} bins, within which the order is "
-        "not known: the bounds are in brackets. calibration_bins=exact has none, for 16-bit inputs."
+        f"{areas} from {len(found.reliability())} bins, within which the order is not known: the bounds are "
+        f"in brackets.{exact}"
     )
     return tag("p", text(said))
 
 
-def reliability(models: Sequence[tuple[str, Sequence[ReliabilityBin]]]) -> str:
+def reliability(
+    models: Sequence[tuple[str, Sequence[ReliabilityBin]]], *, is_of_top_class: bool = False
+) -> str:
     """Return the reliability diagram of one model, or of two."""
     curves = []
     for place, (name, bins) in enumerate(models):
@@ -88,10 +102,13 @@ def reliability(models: Sequence[tuple[str, Sequence[ReliabilityBin]]]) -> str:
         curves.append(Curve(name, points, [each.count / most for each in found], place))
     across, up = Axis("mean probability", *_UNIT), Axis("share of positives", *_UNIT)
     said = "Reliability by score. A perfect model is on the diagonal; larger dots have more elements."
+    if is_of_top_class:
+        across, up = Axis("mean confidence", *_UNIT), Axis("share that is right", *_UNIT)
+        said = "Reliability of the top class. A perfect model is on the diagonal; larger dots have more rows."
     return figure(diagram("Reliability", across, up, curves, diagonal=True), said)
 
 
-def _as_table(bins: Sequence[ReliabilityBin]) -> str:
+def _as_table(report: ReportView, bins: Sequence[ReliabilityBin]) -> str:
     rows = [
         (
             Cell(f"{number(each.lower, 4)} to {number(each.upper, 4)}", each.lower),
@@ -102,6 +119,9 @@ def _as_table(bins: Sequence[ReliabilityBin]) -> str:
         if each.count
     ]
     head = ("probability", "elements", "mean probability", "share of positives", "share less probability")
+    if report.calibration.is_of_top_class:
+        nouns = element_words(report)[1]
+        head = ("confidence", nouns, "mean confidence", "share that is right", "share less confidence")
     title = "Reliability by bin"
     return details("The same as a table", listing(title, head, rows, total=len(rows), noun="bins"))
 
@@ -187,7 +207,7 @@ def _classes(report: ReportView, found: Calibration, most: int) -> Iterator[str]
     rows: list[Row] = [
         (words(class_name(report, place)), *_of_class(each[place])) for place in each.worst(most)
     ]
-    head = ["class", "calibration error", "elements", "positives"]
+    head = ["class", "calibration error", element_words(report)[1], "positives"]
     head += [] if found.soft else ["AUROC", "average precision"]
     title = "Calibration by class"
     yield tag("h3", text(title))

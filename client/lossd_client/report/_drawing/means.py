@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from lossd_client.report._drawing.markup import counted, figure, number, percent, tag, text
-from lossd_client.report._drawing.names import class_name, group_ids, group_name
+from lossd_client.report._drawing.names import class_name, element_words, group_ids, group_name, is_by_row
 from lossd_client.report._drawing.pictures import Bar, bars
 from lossd_client.report._drawing.section import LEVEL, NAMES_ALONE, Section
 from lossd_client.report._drawing.tables import Cell, Row, listing, words
@@ -21,10 +21,10 @@ def classes(report: ReportView, most: int) -> Section | None:
     """Return the loss by class, in a table of so many rows at most."""
     if "classes" not in report.sections:
         return None
-    found, total = report.classes.worst(most), len(report.classes)
-    drawn = [Bar(class_name(report, each.index), each.mean, counted(each.count, "element")) for each in found]
+    found, total, nouns = report.classes.worst(most), len(report.classes), element_words(report)
+    drawn = [Bar(class_name(report, each.index), each.mean, counted(each.count, *nouns)) for each in found]
     rows = [(words(class_name(report, each.index)), *_figures(each, report)) for each in found]
-    head = ["class", "mean", "share of the sum", "times the mean", "elements", "positives", "sum"]
+    head = ["class", "mean", "share of the sum", "times the mean", nouns[1], "positives", "sum"]
     return Section(
         "Loss by class",
         *_pictured("Mean loss by class", drawn, total, "classes"),
@@ -79,7 +79,8 @@ def _by(report: ReportView, found: Groups, most: int, title: str) -> Iterator[st
     ]
     yield from _pictured(title, drawn, len(found), "groups", "Lines are 95 % intervals, by rows.")
     names = list(found.names)
-    head = [*names, "mean", "95 % interval", "times the mean", "rows", "elements", "positives", "sum"]
+    head = [*names, "mean", "95 % interval", "times the mean", "rows"]
+    head += [*([] if is_by_row(report) else [element_words(report)[1]]), "positives", "sum"]
     rows = [_group(each, report) for each in worst]
     yield listing(
         f"Groups by {', '.join(names)}", head, rows, total=len(found), noun="groups", names=len(names)
@@ -94,7 +95,7 @@ def _group(each: Group, report: ReportView) -> Row:
         Cell("-" if math.isnan(low) else f"{number(low)} to {number(high)}", low),
         times(each.mean, report.mean),
         cell(each.rows),
-        cell(each.count),
+        *([] if is_by_row(report) else [cell(each.count)]),
         cell(each.positives),
         cell(each.sum),
     )
@@ -116,7 +117,8 @@ def _cells(report: ReportView, most: int) -> Iterator[str]:
         return
     found = report.groups.worst_cells(most)
     names = report.groups.names
-    head = [*names, "class", "mean", "share of the sum", "times the mean", "elements", "positives", "sum"]
+    head = [*names, "class", "mean", "share of the sum", "times the mean"]
+    head += [element_words(report)[1], "positives", "sum"]
     rows = [
         (
             *map(words, group_ids(group.id)),

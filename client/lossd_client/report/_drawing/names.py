@@ -35,8 +35,24 @@ def row_name(row: TopRow | TopElement) -> str:
     return "a row" if index is None else f"row {index}"
 
 
+def is_by_row(report: ReportView) -> bool:
+    """Return whether each row has one loss by the loss's own definition, so that elements say no more."""
+    totals = report._document["totals"]
+    return "loss_of" in totals and totals["row_shape"] == []
+
+
+def element_words(report: ReportView) -> tuple[str, str]:
+    """Return what has a loss, one and several."""
+    if is_by_row(report):
+        return "row", "rows"
+    kind = report._document["totals"].get("loss_of")
+    return {"classes": ("position", "positions"), "box": ("box", "boxes")}.get(kind, ("element", "elements"))
+
+
 def class_axis(report: ReportView, positions: Sequence[int]) -> int | None:
-    """Return where the class is in the position of an element; None if the report has no classes."""
+    """Return where the class is in the position of an element; None if the report has no classes there."""
+    if "loss_of" in report._document["totals"]:
+        return None
     if not (report.class_names or "classes" in report.sections):
         return None
     axes = len(positions) + 1  # the first is that of the rows

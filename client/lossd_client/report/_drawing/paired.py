@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from lossd_client.report._drawing.markup import figure, number, spanned, spread
-from lossd_client.report._drawing.names import class_name, group_ids
+from lossd_client.report._drawing.names import class_name, element_words, group_ids, is_by_row
 from lossd_client.report._drawing.pictures import shares
 from lossd_client.report._drawing.section import LEVEL, Section
 from lossd_client.report._drawing.tables import Cell, Row, listing, table, words
@@ -30,7 +30,7 @@ def paired(report: ReportView, most: int) -> Section | None:
     return Section(
         "Against the baseline",
         table(("loss minus baseline", "value"), rows, caption="Below 0 where the model is better"),
-        *signs(found),
+        *signs(report),
         *_classes(report, found, most),
         *paired_groups(report, most),
         *paired_lists(report, most),
@@ -41,16 +41,23 @@ def paired_lists(report: ReportView, most: int) -> Iterator[str]:
     """Yield the rows and elements that differ most."""
     found = report.paired
     if "top" in report._document["paired"] and "top" in report.sections:
+        if is_by_row(report):
+            yield entries(report, "Rows that are worse", found.worse_elements, most)
+            yield entries(report, "Rows that are better", found.better_elements, most)
+            return
+        nouns = element_words(report)[1].capitalize()
         yield entries(report, "Rows that are worse", found.worse_rows, most)
-        yield entries(report, "Elements that are worse", found.worse_elements, most)
+        yield entries(report, f"{nouns} that are worse", found.worse_elements, most)
         yield entries(report, "Rows that are better", found.better_rows, most)
-        yield entries(report, "Elements that are better", found.better_elements, most)
+        yield entries(report, f"{nouns} that are better", found.better_elements, most)
 
 
-def signs(found: RowDifference) -> Iterator[str]:
+def signs(report: ReportView) -> Iterator[str]:
     """Yield how many rows and elements are better and worse, as bars."""
+    found = report.paired
     yield _signs("rows", found.rows)
-    yield _signs("elements", found)
+    if not is_by_row(report):
+        yield _signs(element_words(report)[1], found)
 
 
 def _signs(noun: str, found: Signs) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lossd_client.report._drawing.markup import beside, figure
+from lossd_client.report._drawing.names import element_words, is_by_row
 from lossd_client.report._drawing.pictures import Axis, columns
 from lossd_client.report._drawing.section import Section
 from lossd_client.report._drawing.tables import Row, scrolled, table
@@ -24,16 +25,19 @@ def histogram(report: ReportView, _: int) -> Section | None:
     if "histogram" not in report.sections:
         return None
     section = report._document["histogram"]
-    both = {"elements": report.element_histogram, "rows": report.row_histogram}
+    found = {"elements": report.element_histogram, "rows": report.row_histogram}
+    if is_by_row(report):
+        del found["elements"]
+    nouns = {"elements": element_words(report)[1], "rows": "rows"}
     rows: list[Row] = [
-        (f"{100 * share:g} %", *(cell(each.quantile(share)) for each in both.values()))
+        (f"{100 * share:g} %", *(cell(each.quantile(share)) for each in found.values()))
         for share in _QUANTILES
     ]
     said = "Quantiles, within 1/32: as many losses are at most"
-    listed = table(("share", "losses of elements", "losses of rows"), rows, caption=said)
+    listed = table(("share", *(f"losses of {nouns[name]}" for name in found)), rows, caption=said)
     return Section(
         "How losses are spread",
-        beside(*(_pictured(f"Losses of {name}", section[name], each) for name, each in both.items())),
+        beside(*(_pictured(f"Losses of {nouns[name]}", section[name], each) for name, each in found.items())),
         scrolled(listed, "Quantiles"),
     )
 

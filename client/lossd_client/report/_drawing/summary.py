@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from lossd_client.report._drawing.markup import counted, joined, number, percent, tag, text
-from lossd_client.report._drawing.names import class_name, group_name, row_name
+from lossd_client.report._drawing.names import class_name, element_words, group_name, row_name
 from lossd_client.report._drawing.section import LEVEL, NAMES_ALONE
 from lossd_client.report._drawing.standing import TRIED, classes_standing_out, groups_standing_out
 from lossd_client.report._figures.figures import Figures, RowFigures, normalizer_of, worse_first
@@ -54,7 +54,8 @@ def _mean(report: ReportView) -> Iterator[str]:
     yield f"{name}: mean {tag('strong', number(report.mean, 4))}{interval} over {rows}."
     for word, count in (("NaN", report.nan), ("infinite", report.infinite)):
         if count:
-            yield f"{counted(count, 'loss', 'losses')} of elements {'is' if count == 1 else 'are'} {word}."
+            nouns = element_words(report)[1]
+            yield f"{counted(count, 'loss', 'losses')} of {nouns} {'is' if count == 1 else 'are'} {word}."
 
 
 def _worst(report: ReportView, link: Link) -> Iterator[str]:
@@ -179,7 +180,8 @@ def _of_row(row: TopRow, report: ReportView) -> Iterator[str]:
     if elements == 1 or not math.isfinite(row.loss):
         yield number(row.loss, 3)
     else:
-        its = "its elements" if elements is None else f"its {elements:,} elements"
+        nouns = element_words(report)[1]
+        its = f"its {nouns}" if elements is None else f"its {elements:,} {nouns}"
         yield f"{number(row.loss, 3)}{' on average' if is_mean else ''} over {its}"
     if is_mean and elements is None:  # rows of other sizes have another average than elements
         return

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from lossd_client.report._drawing.markup import number, spanned, spread
+from lossd_client.report._drawing.names import element_words, is_by_row
 from lossd_client.report._drawing.section import LEVEL, Section
 from lossd_client.report._drawing.summary import Link, summary
 from lossd_client.report._drawing.tables import table
@@ -24,7 +25,8 @@ def _figures(report: ReportView) -> Iterator[tuple[str, str]]:
     yield "95 % interval, by rows", spanned(report.interval(LEVEL), report.rows_kept)
     yield "standard error, by rows", spread(report.stderr, report.rows_kept)
     yield "rows", f"{report.rows:,}{_left_out(report.rows_dropped)}"
-    yield "elements", f"{report.elements:,}{_left_out(report.dropped)}"
+    if not is_by_row(report):
+        yield element_words(report)[1], f"{report.elements:,}{_left_out(report.dropped)}"
     yield "sum", number(report.sum, 9)
     yield "positives", number(report.positives)
     if report._document["totals"]["weighted"]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from lossd_client.report._drawing.markup import tag
-from lossd_client.report._drawing.names import class_axis, class_name
+from lossd_client.report._drawing.names import class_axis, class_name, element_words, is_by_row
 from lossd_client.report._drawing.section import Section
 from lossd_client.report._drawing.tables import Cell, Row, listing, words
 from lossd_client.report._drawing.tables import figure as cell
@@ -19,7 +19,7 @@ _ROWS: Final = (
 )
 _FIGURES: Final = (
     *("loss", "baseline", "difference", "logit", "probability"),
-    *("baseline_logit", "baseline_probability", "target"),
+    *("baseline_logit", "baseline_probability", "target", "predicted", "confidence", "baseline_confidence"),
 )
 
 
@@ -27,19 +27,22 @@ def top(report: ReportView, most: int) -> Section | None:
     """Return the rows and elements of the greatest loss."""
     if "top" not in report.sections:
         return None
+    if is_by_row(report):  # its elements say the same, and what is predicted of them
+        return Section("Worst rows", entries(report, "Rows of the greatest loss", report.top_elements, most))
+    nouns = element_words(report)[1]
     return Section(
-        "Worst rows and elements",
+        f"Worst rows and {nouns}",
         tag("p", f"The loss of a row is the {_ROWS[report.params.get('row') == 'mean']}."),
         entries(report, "Rows of the greatest loss", report.top_rows, most),
-        entries(report, "Elements of the greatest loss", report.top_elements, most),
+        entries(report, f"{nouns.capitalize()} of the greatest loss", report.top_elements, most),
     )
 
 
 def entries(report: ReportView, title: str, found: Sequence[Entry], most: int) -> str:
     """Return a list of rows or elements as a table."""
-    columns = [*_places(report, found), *_values(found)]
+    columns = [*_places(report, found), *_values(report, found)]
     rows: list[Row] = [[read(each) for _, read in columns] for each in found[:most]]
-    noun = "elements" if found and isinstance(found[0], TopElement) else "rows"
+    noun = element_words(report)[1] if found and isinstance(found[0], TopElement) else "rows"
     return listing(title, [name for name, _ in columns], rows, total=len(found), noun=noun)
 
 
@@ -74,11 +77,13 @@ def _rest(position: Sequence[int], axis: int | None) -> str:
     return ", ".join(str(number) for place, number in enumerate(position) if place != axis)
 
 
-def _values(found: Sequence[Entry]) -> list[tuple[str, Callable[[Entry], Cell]]]:
+def _values(report: ReportView, found: Sequence[Entry]) -> list[tuple[str, Callable[[Entry], Cell]]]:
     """Return the columns of figures, without those that are not known."""
     there = [name for name in _FIGURES if found and getattr(found[0], name, None) is not None]
-    return [(name.replace("_", " "), _reader(name)) for name in there]
+    return [(name.replace("_", " "), _reader(report, name)) for name in there]
 
 
-def _reader(name: str) -> Callable[[Entry], Cell]:
+def _reader(report: ReportView, name: str) -> Callable[[Entry], Cell]:
+    if name == "predicted" or (name == "target" and report._document["totals"].get("loss_of") == "classes"):
+        return lambda each: words(class_name(report, int(getattr(each, name))))
     return lambda each: cell(getattr(each, name))

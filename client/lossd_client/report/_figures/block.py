@@ -15,9 +15,9 @@ _HOW: Final[Mapping[str, str]] = {
     "groups": "sections=['groups'] and the tensor groups, an id for each row",
     "top": "sections=['top'], and top= the number of rows and elements to list",
     "histogram": "sections=['histogram']",
-    "calibration": "sections=['calibration']",
+    "calibration": "sections=['calibration'], of a loss of logits or probabilities",
     "sweep": "sweep={'gamma': [0.0, 1.0, 2.0]} for focal, or sections=['sweep'] for bce",
-    "paired": "sections=['paired'] and the tensor baseline, another model's logits or probabilities",
+    "paired": "sections=['paired'] and the tensor baseline, another model's inputs",
 }
 
 

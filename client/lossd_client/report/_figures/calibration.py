@@ -179,10 +179,24 @@ class ScoreBins:
 
 
 class Calibration(ScoreBins):
-    """How all probabilities agree with their targets."""
+    """How all probabilities agree with their targets.
 
-    def __init__(self, block: Block, inputs: str) -> None:
+    Where a row of classes has a loss, that is the confidence of its top class, the one of the greatest
+    probability, and whether it is right: the target of that class. `positives` is then how many are right,
+    and `ece` the calibration error of Guo et al. (On Calibration of Modern Neural Networks, 2017).
+
+    Args:
+        block: The section.
+        inputs: What the inputs are.
+        is_of_top_class: Whether a row of classes has a loss.
+
+    Attributes:
+        is_of_top_class: The same.
+    """
+
+    def __init__(self, block: Block, inputs: str, *, is_of_top_class: bool = False) -> None:
         self._block = block
+        self.is_of_top_class = is_of_top_class
         soft = int(block["soft"])
         count, positives = block.counts("count"), block.terms("positives")
         if block["bins"] != "exact":
@@ -206,12 +220,12 @@ class Calibration(ScoreBins):
 
     @property
     def brier(self) -> float:
-        """The mean of (probability - target)^2."""
+        """The mean of (probability - target)^2; of a row of classes the sum over them, from 0 to 2."""
         return self._mean("brier")
 
     @property
     def cross_entropy(self) -> float:
-        """The mean of plain binary cross entropy: without weights, pos_weight and smoothing."""
+        """The mean of plain cross entropy: without weights, pos_weight, class_weight and smoothing."""
         return self._mean("cross_entropy")
 
     @property
@@ -219,12 +233,21 @@ class Calibration(ScoreBins):
         """The cross entropy, divided by that of the share of positives as everyone's probability.
 
         Below 1 the probabilities say more than that share (He et al., Practical Lessons from Predicting
-        Clicks on Ads at Facebook, 2014). NaN if all targets are 0, or all 1.
+        Clicks on Ads at Facebook, 2014). NaN if all targets are 0, or all 1. Of rows of classes it is that of
+        the classes' shares of the targets.
         """
+        if self.is_of_top_class:
+            return self._normalized_by_classes()
         rate = self.positives / self.count if self.count else math.nan
         if not 0 < rate < 1:
             return math.nan
         return self.cross_entropy / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+
+    def _normalized_by_classes(self) -> float:
+        planes = self._block.block("classes", "in calibration").terms("positives").sum(axis=-1)
+        found = [math.fsum(terms) / self.count for terms in planes.T.tolist()] if self.count else []
+        entropy = -math.fsum(share * math.log(share) for share in found if share > 0)
+        return self.cross_entropy / entropy if entropy > 0 else math.nan
 
     def _mean(self, name: str) -> float:
         return math.fsum(self._block.terms(name).tolist()) / self.count if self.count else math.nan

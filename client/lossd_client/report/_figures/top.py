@@ -35,13 +35,16 @@ class TopElement:
         position: The position in the row.
         id: The row's id, if ids were sent.
         loss: The element's loss.
-        logit: The logit, if the inputs are logits.
+        logit: The logit, if the inputs are logits and each has a loss.
         probability: The probability, if the inputs are probabilities.
-        target: The target.
+        target: The target; of a row of classes its target's class. None of a sample or a box, which has many.
         baseline: The baseline's loss, in lists of differences.
         difference: The loss minus the baseline's, in lists of differences.
         baseline_logit: The baseline's logit, in lists of differences.
         baseline_probability: The same for probabilities.
+        predicted: The class of the greatest probability, of a row of classes.
+        confidence: That probability.
+        baseline_confidence: The baseline's, in lists of differences.
     """
 
     index: tuple[int, ...] | None
@@ -50,11 +53,14 @@ class TopElement:
     loss: float
     logit: float | None
     probability: float | None
-    target: float
+    target: float | None
     baseline: float | None = None
     difference: float | None = None
     baseline_logit: float | None = None
     baseline_probability: float | None = None
+    predicted: int | None = None
+    confidence: float | None = None
+    baseline_confidence: float | None = None
 
 
 def read_rows(entries: Sequence[Json], ids: str | None, indexes: Sequence[Json] | None) -> list[TopRow]:
@@ -79,7 +85,10 @@ def read_elements(
     entries: Sequence[Json], ids: str | None, indexes: Sequence[Json] | None
 ) -> list[TopElement]:
     """Return the elements of a list; see `read_rows`."""
-    names = ("loss", "target", "baseline", "difference", "baseline_logit", "baseline_probability")
+    names = (
+        *("loss", "baseline", "difference", "baseline_logit", "baseline_probability"),
+        *("confidence", "baseline_confidence"),
+    )
     found = []
     for i, entry in enumerate(entries):
         index = entry["index"] if ids is None else indexes[i] if indexes else None
@@ -90,6 +99,8 @@ def read_elements(
                 id=None if ids is None else read_id(ids, entry["id"]),
                 logit=_number(entry, "logit"),
                 probability=_number(entry, "probability"),
+                target=_number(entry, "target"),
+                predicted=int(entry["predicted"]) if "predicted" in entry else None,
                 **_numbers(entry, names),
             )
         )

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lossd.core.losses.elements import Formula, elements
 from lossd.core.losses.fetch import run_of
 from lossd.core.losses.likelihood import probability
 from lossd.core.losses.rows import RowLosses, Rows
+from lossd.core.losses.softmax import cross_entropy, probabilities
 from lossd.core.losses.sweep import summands
 from lossd.core.native.kernel import NativeKernel
 from lossd.core.operand import Operand
@@ -32,15 +34,14 @@ class Scored:
     Attributes:
         formula: The loss.
         losses: The weighted losses.
-        inputs: The logits or probabilities.
+        inputs: The logits or probabilities; of rows of classes the greatest probability, 0 of other rows.
         y: The targets, before smoothing.
         weight: The weights, if any.
         pos_weight: The positive class's weights, if not 1.
         kept: Whether each element counts, bool, if some do not.
         baseline_losses: The losses of the inputs to compare with, if any.
         baseline_inputs: These.
-        rows: The rows, if these have losses; then `y` is what their targets add, and the inputs are the
-            confidences.
+        rows: The rows, if these have losses; then `y` is what their targets add.
         row: What is found of them.
     """
 
@@ -104,7 +105,7 @@ class Reports:
         groups = [_integers(self._array(column)[first:stop]).view(np.int64) for column in self._work.groups]
         ids = self._work.ids
         calibrated = "calibration" in self._layout.spec.sections
-        return Reported(
+        found = Reported(
             first=first,
             losses=losses,
             inputs=inputs,
@@ -113,13 +114,22 @@ class Reports:
             kept=None if scored.kept is None else scored.kept.cpu().numpy().reshape(-1, size),
             baseline_losses=host(scored.baseline_losses),
             baseline_inputs=host(scored.baseline_inputs),
-            probability=host(_probability(scored)) if calibrated else None,
-            cross_entropy=host(_cross_entropy(scored)) if calibrated else None,
-            patterns=self._patterns(start, count) if calibrated and not self._layout.spec.bins else None,
             sweep=self._sweep(scored),
             groups=np.stack(groups, axis=1) if groups else None,
             ids=None if ids is None else _integers(self._array(ids)[first:stop]),
         )
+        if self._layout.inputs.by_target:
+            assert scored.row is not None
+            classes = host(scored.row.classes)
+            assert classes is not None
+            found.classes, found.predicted = classes.astype(np.int64), host(scored.row.predicted)
+            found.correct = host(scored.row.correct)
+            if calibrated:
+                _calibrate_rows(found, scored)
+        elif calibrated:
+            found.probability, found.cross_entropy = host(_probability(scored)), host(_cross_entropy(scored))
+            found.patterns = None if self._layout.spec.bins else self._patterns(start, count)
+        return found
 
     def _sweep(self, scored: Scored) -> Iterator[list[Float64Array]]:
         if "sweep" not in self._layout.spec.sections:
@@ -151,6 +161,23 @@ def _probability(scored: Scored) -> Tensor:
 def _cross_entropy(scored: Scored) -> Tensor:
     """Return the plain cross entropy: no weight, pos_weight or smoothing."""
     return elements(Formula("bce", scored.formula.probabilities), scored.inputs, scored.y)
+
+
+def _calibrate_rows(found: Reported, scored: Scored) -> None:
+    """Put in what the calibration of rows of classes is made of."""
+    its, size = scored.rows, found.losses.shape
+    assert its is not None
+    classes = its.x.shape[1]
+    shares = its.y
+    if its.ids is not None:
+        places = torch.arange(classes, device=its.x.device, dtype=torch.float64)
+        shares = (its.ids[:, None] == places).double()
+    assert shares is not None
+    plain = Formula("cross_entropy", probabilities=False)
+    costs = cross_entropy(plain, its._replace(class_weight=None, alpha=None)).loss
+    found.cross_entropy = costs.cpu().numpy().reshape(size)
+    found.probability = probabilities(its.x).cpu().numpy().reshape(*size, classes)
+    found.shares = shares.cpu().numpy().reshape(*size, classes)
 
 
 class NativeReports:

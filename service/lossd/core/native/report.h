@@ -10,6 +10,7 @@
 
 #include "report_calibration.h"
 #include "report_classes.h"
+#include "report_confidence.h"
 #include "report_histogram.h"
 #include "report_memory.h"
 #include "report_pairs.h"
@@ -21,12 +22,11 @@ static void add_classes(const report *report, const block *block, figures *figur
     const int count = block->count;
     plane_sums *sums = &figures->arrays;
     const int64_t base = report->single_sums;
-    add_by_class(report, sums, report->at.class_sum - base, block->start, block->loss, count, figures);
-    add_targets_by_class(report, sums, report->at.class_positives - base, block->start, block->y, count, figures);
+    add_by_class(report, block, 0, sums, report->at.class_sum - base, block->loss, count, figures);
+    add_targets_by_class(report, block, 0, sums, report->at.class_positives - base, count, figures);
     if (report->weighted)
-        add_by_class(report, sums, report->at.class_weight - base, block->start, block->weight, count, figures);
-    count_by_class(report, figures->counts + report->at.class_count, block->start,
-                   block->dropped ? block->kept : NULL, count);
+        add_by_class(report, block, 0, sums, report->at.class_weight - base, block->weight, count, figures);
+    count_by_class(report, block, 0, figures->counts + report->at.class_count, count);
 }
 
 /* All reducers, over a block that has been scored. */
@@ -48,7 +48,9 @@ static void add_figures(const job *job, const report *report, const char *base, 
         add_histogram(report, block, figures);
     if (report->top)
         list_elements(report, base, block, NULL, NULL, block->loss, 1.0, figures->lists + TOP_ELEMENTS);
-    if (report->at.bin_count >= 0)
+    if (report->at.bin_count >= 0 && report->by_target)
+        add_confidence(job, report, base, block, figures);
+    else if (report->at.bin_count >= 0)
         add_calibration(job, report, block, figures);
     if (report->at.sweep >= 0) {
         if (job->formula.loss == LOSSD_FOCAL && job->formula.variant == LOSSD_EXP)

@@ -65,8 +65,8 @@ static int value_of_16_bits(const job *job, double x)
 static int is_cross_entropy(const job *job)
 {
     const formula *how = &job->formula;
-    return how->loss == LOSSD_BCE && !job->weight.axes && !job->pos_weight.axes && how->smoothing == 0.0 &&
-           !job->allow_nan;
+    return (how->loss == LOSSD_BCE || how->loss == LOSSD_NUMBER_cross_entropy) && !job->weight.axes &&
+           !job->pos_weight.axes && !job->class_weight.axes && how->smoothing == 0.0 && !job->allow_nan;
 }
 
 /* The probabilities of a block, and its cross entropies without weights, pos_weight and smoothing. */

@@ -144,8 +144,8 @@ static int add_lines(const report *report, plane_sums *sums, int64_t field, cons
     return levels != 0;
 }
 
-/* Add each element to its class's sum. */
-static void add_by_class(const report *report, plane_sums *sums, int64_t field, int64_t start, const double *values,
+/* Add each element to the sum of its place's class. */
+static void add_by_place(const report *report, plane_sums *sums, int64_t field, int64_t start, const double *values,
                          int count, figures *figures)
 {
     const int64_t inner = report->class_inner, classes = report->classes;
@@ -173,17 +173,31 @@ static void add_by_class(const report *report, plane_sums *sums, int64_t field, 
     }
 }
 
-/* The same for targets of 0 and 1, which are first counted by class. */
-static void add_targets_by_class(const report *report, plane_sums *sums, int64_t field, int64_t start,
-                                 const double *y, int count, figures *figures)
+/* Add some of a block's elements, from one on, to the sums of their classes. */
+static void add_by_class(const report *report, const block *block, int from, plane_sums *sums, int64_t field,
+                         const double *values, int count, figures *figures)
+{
+    if (!report->by_target) {
+        add_by_place(report, sums, field, block->start + from, values, count, figures);
+        return;
+    }
+    for (int i = 0; i < count; i++)
+        add_one(sums, field + (int64_t)block->class_of[from + i], values[i], figures);
+}
+
+/* The same of targets, which where they are 0 and 1 are first counted by class. */
+static void add_targets_by_class(const report *report, const block *block, int from, plane_sums *sums, int64_t field,
+                                 int count, figures *figures)
 {
     double totals[BLOCK];
     const int classes = (int)report->classes;
-    int64_t other = !has_lines(report, start, count);
+    const double *y = block->y + from;
+    const int64_t start = block->start + from;
+    int64_t other = report->by_target || !has_lines(report, start, count);
     for (int i = 0; i < count; i++)
         other |= (y[i] != 0.0) & (y[i] != 1.0);
     if (other) {
-        add_by_class(report, sums, field, start, y, count, figures);
+        add_by_class(report, block, from, sums, field, y, count, figures);
         return;
     }
     double *to = totals;
@@ -198,9 +212,15 @@ static void add_targets_by_class(const report *report, plane_sums *sums, int64_t
         add_side_by_side(sums, field, totals, classes, figures);
 }
 
-static void count_by_class(const report *report, int64_t *counts, int64_t start, const double *kept, int count)
+static void count_by_class(const report *report, const block *block, int from, int64_t *counts, int count)
 {
-    const int64_t inner = report->class_inner, classes = report->classes;
+    const int64_t inner = report->class_inner, classes = report->classes, start = block->start + from;
+    const double *kept = block->dropped ? block->kept + from : NULL;
+    if (report->by_target) {
+        for (int i = 0; i < count; i++)
+            counts[(int64_t)block->class_of[from + i]] += is_kept(block, from + i);
+        return;
+    }
     if (!kept && has_lines(report, start, count)) {
         for (int64_t class = 0; class < classes; class++)
             counts[class] += count / classes;

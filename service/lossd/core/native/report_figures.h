@@ -144,7 +144,7 @@ static void open_lines(const report *report, figures *figures)
 {
     line_sums *lines = &figures->lines;
     const int64_t end = report->at.class_sum + report->classes * (2 + report->weighted + 2 * report->paired);
-    if (!report->classes || report->classes > BLOCK || report->class_inner > 1)
+    if (!report->classes || report->classes > BLOCK || report->class_inner > 1 || report->by_target)
         return;
     lines->length = end - report->single_sums;
     lines->cut[0] = zeros(CUTS * lines->length, sizeof(double), figures);

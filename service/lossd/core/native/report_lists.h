@@ -113,8 +113,11 @@ static void list_elements(const report *report, const char *base, const block *b
                 (baseline && !(signed_keys[i] > 0.0)))
                 continue;
             int64_t place = block->start + at;
-            entry new = {signed_keys[i], block->loss[at] + 0.0, 0.0, block->x[at] + 0.0, 0.0, block->y[at] + 0.0,
+            const double target = report->by_target ? block->class_of[at] : block->y[at];
+            entry new = {signed_keys[i], block->loss[at] + 0.0, 0.0, block->x[at] + 0.0, 0.0, target + 0.0,
                          place / report->row_size, place % report->row_size, 0}; /* + 0.0: no -0 */
+            if (report->by_target)
+                new.baseline_input = block->predicted[at];
             if (baseline) {
                 new.baseline = baseline[at] + 0.0;
                 new.baseline_input = baseline_x[at] + 0.0;

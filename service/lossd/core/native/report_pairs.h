@@ -67,6 +67,10 @@ static void count_pairs_by_class(const report *report, const block *block, const
 {
     const int64_t inner = report->class_inner, classes = report->classes;
     const int count = block->count;
+    for (int i = 0; report->by_target && i < count; i++)
+        found[pair_of(difference[i]) * classes + (int64_t)block->class_of[i]] += is_kept(block, i);
+    if (report->by_target)
+        return;
     if (!block->dropped && has_lines(report, block->start, count)) {
         count_pairs_of_lines(difference, count, (int)classes, found);
         return;
@@ -96,9 +100,8 @@ static void add_pairs(const report *report, const char *base, const block *block
     count_pairs(difference, block->dropped ? block->kept : NULL, count,
                 figures->counts + report->at.pair_elements);
     if (report->classes) {
-        add_by_class(report, &figures->arrays, report->at.class_baseline - arrays, block->start, baseline, count,
-                     figures);
-        add_by_class(report, &figures->arrays, report->at.class_pair_squares - arrays, block->start, squares, count,
+        add_by_class(report, block, 0, &figures->arrays, report->at.class_baseline - arrays, baseline, count, figures);
+        add_by_class(report, block, 0, &figures->arrays, report->at.class_pair_squares - arrays, squares, count,
                      figures);
         count_pairs_by_class(report, block, difference, figures->counts + report->at.class_pairs);
     }

@@ -12,7 +12,7 @@ static void add_to_group(const report *report, const block *block, const double 
                          int64_t group, figures *figures)
 {
     plane_sums *sums = figures->groups.sums + group;
-    int64_t *counts = figures->groups.counts + group * report->group_counts, start = block->start + from;
+    int64_t *counts = figures->groups.counts + group * report->group_counts;
     double squares[BLOCK];
     const group_indices *at = &report->group_at;
     add_run_at(sums, at->sum, block->loss + from, count, figures);
@@ -28,11 +28,11 @@ static void add_to_group(const report *report, const block *block, const double 
         counts[at->count] += is_kept(block, from + i);
     count_unusual(block->loss + from, count, counts + at->nan, counts + at->infinite);
     if (report->classes) {
-        add_by_class(report, sums, at->class_sum, start, block->loss + from, count, figures);
-        add_by_class(report, sums, at->class_positives, start, block->y + from, count, figures);
+        add_by_class(report, block, from, sums, at->class_sum, block->loss + from, count, figures);
+        add_by_class(report, block, from, sums, at->class_positives, block->y + from, count, figures);
         if (report->weighted)
-            add_by_class(report, sums, at->class_weight, start, block->weight + from, count, figures);
-        count_by_class(report, counts + at->class_count, start, block->dropped ? block->kept + from : NULL, count);
+            add_by_class(report, block, from, sums, at->class_weight, block->weight + from, count, figures);
+        count_by_class(report, block, from, counts + at->class_count, count);
     }
     if (!baseline)
         return;

@@ -11,7 +11,7 @@ static void add_bracket(const report *report, int bracket, int gamma, int64_t st
 {
     int64_t figure = bracket * (int64_t)(report->gammas ? report->gammas : 1) + gamma;
     if (report->classes)
-        add_by_class(report, &figures->arrays, report->at.sweep - report->single_sums + figure * report->classes,
+        add_by_place(report, &figures->arrays, report->at.sweep - report->single_sums + figure * report->classes,
                      start, values, count, figures);
     else
         add_padded(single(figures, report->at.sweep + figure), values, count);

@@ -1,7 +1,8 @@
 /* Exact sums of rows that lie one behind the other, each rounded once, to nearest even.
  *
  * The steps of exact_sum.h, without its integers: two cuts in registers are mostly enough, four nearly always.
- * What is still left, or too large, or not finite, is added by wide_sum.
+ * What is still left, or too large, or not finite, is added by wide_sum. Behind the rows must be room for
+ * LANES numbers more, which are read, and do not count.
  */
 #ifndef LOSSD_ROW_SUMS_H
 #define LOSSD_ROW_SUMS_H
@@ -59,15 +60,16 @@ ROW_INLINE row_sum add_two(double a, double b)
     return found;
 }
 
-/* The numbers from i on of a row; 0 where the row has no more. */
+/* The numbers from i on of a row; 0 where the row has no more, though LANES can be read. */
 ROW_INLINE lanes load_of_row(const double *values, int i, int size)
 {
+    lanes found = load_lanes(values + i);
     if (i + LANES <= size)
-        return load_lanes(values + i);
-    lanes found;
+        return found;
+    lane_bits place;
     for (int j = 0; j < LANES; j++)
-        found[j] = i + j < size ? values[i + j] : 0.0;
-    return found;
+        place[j] = j;
+    return (lanes)((lane_bits)found & (place < size - i));
 }
 
 /* Add four exact sums, each much smaller than the one before; 0 where that may not be rounded right. */

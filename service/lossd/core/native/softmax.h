@@ -29,8 +29,8 @@ typedef struct {
 
 /* Numbers of rows that are computed with together. */
 typedef struct {
-    double greatest[BLOCK + LANES], e[BLOCK], e_low[BLOCK], miss[BLOCK], miss_low[BLOCK];
-    double y[BLOCK], factor[BLOCK], value[BLOCK], product[BLOCK];
+    double greatest[BLOCK + LANES], e[BLOCK + LANES], e_low[BLOCK + LANES], miss[BLOCK], miss_low[BLOCK];
+    double y[BLOCK + LANES], factor[BLOCK], value[BLOCK + LANES], product[BLOCK + LANES];
 } softmax_numbers;
 
 /* A loss: cross entropy has no power. */
@@ -93,16 +93,17 @@ ROW_INLINE lanes lossd_exps_of(int near, lanes t, lanes low) {
     return value * (lanes)((1023 - half) << 52) * (lanes)((1023 - (power - half)) << 52);
 }
 
-/* e = exp(x - m), of arrays that are filled up to a multiple of LANES; the greatest m - x.
+/* e = exp(x - m), of arrays that are filled up to a multiple of LANES; the greatest m - x, infinite if one is NaN.
  *
- * near: m - x is known to be less than LOSSD_NEAR, or found to be, if nothing is NaN.
+ * near: what is found is of use only if no m - x is LOSSD_NEAR or more.
  */
 ROW_INLINE double lossd_exps_below(int near, int n, const double *m, const double *x, double *e) {
-    lanes farthest = {0};
+    lanes farthest = {0}, lost = {0};
     for (int i = 0; i < n; i += LANES) {
         lanes a = load_lanes(m + i), b = load_lanes(x + i), t = a - b, v = t - a;
         lanes low = (a - (t - v)) + (-b - v);
         farthest = greater_lanes(t, farthest);
+        lost += low; /* NaN from the first one on */
         if (!near) {
             lane_bits same = a == b, far = same | (t > LOSSD_FAR);
             t = (lanes)(((lane_bits)t & ~far) | ((lane_bits)(LOSSD_FAR + (lanes){0}) & far & ~same));
@@ -111,7 +112,7 @@ ROW_INLINE double lossd_exps_below(int near, int n, const double *m, const doubl
         lanes value = lossd_exps_of(near, t, low);
         memcpy(e + i, &value, sizeof value);
     }
-    return greatest_lane(farthest);
+    return any_lane(lost != lost) ? INFINITY : greatest_lane(farthest);
 }
 
 /* The same, and what e lacks. */
@@ -134,7 +135,7 @@ static void lossd_fill_up(double *values, int n) {
 /* e = exp(x - m), and if it is to be fine, what e lacks; whether e is at least ROW_CLOSE, and not NaN.
  * The arrays have room up to a multiple of LANES.
  */
-static int lossd_class_exps(const rows *rows, int fine, int n, double *m, double *x, double *e, double *low) {
+static int lossd_class_exps(int fine, int n, double *m, double *x, double *e, double *low) {
     if (fine) {
         lossd_fine_exps_below(n, m, x, e, low);
         return 0;
@@ -142,7 +143,7 @@ static int lossd_class_exps(const rows *rows, int fine, int n, double *m, double
     lossd_fill_up(m, n);
     lossd_fill_up(x, n);
     double farthest = lossd_exps_below(1, n, m, x, e);
-    if (rows->job->allow_nan || !(farthest < LOSSD_NEAR)) {
+    if (farthest >= LOSSD_NEAR) {
         lossd_exps_below(0, n, m, x, e);
         return 0;
     }
@@ -247,7 +248,7 @@ static int lossd_scale_rows(rows *rows, int fine, int report, softmax_rows *know
     const double *x = rows->x;
     lossd_greatest_of_rows(x, count, size, known->greatest);
     lossd_spread(known->greatest, count, size, at->greatest);
-    int close = lossd_class_exps(rows, fine, n, at->greatest, rows->x, at->e, at->e_low);
+    int close = lossd_class_exps(fine, n, at->greatest, rows->x, at->e, at->e_low);
     exact_row_sums_less_one(at->e, count, size, close, known->sum, fine ? known->sum_low : NULL);
     if (fine) {
         exact_row_sums(at->e_low, count, size, at->value);
@@ -292,7 +293,7 @@ static int lossd_sum_long_row(rows *rows, int fine, softmax_rows *known, softmax
         int n = rows->size - from < BLOCK ? (int)(rows->size - from) : BLOCK;
         if (!read_rows(rows, from, n)) return 0;
         for (int i = 0; i < n; i++) at->greatest[i] = known->greatest[0];
-        lossd_class_exps(rows, fine, n, at->greatest, rows->x, at->e, at->e_low);
+        lossd_class_exps(fine, n, at->greatest, rows->x, at->e, at->e_low);
         lossd_add_numbers(&sum, at->e, n);
         if (fine) lossd_add_numbers(&low, at->e_low, n);
         double place = rows->ids ? rows->ids[0] - (double)from : -1.0;
@@ -432,7 +433,7 @@ static int lossd_long_row_by_classes(const softmax_loss *loss, rows *rows, const
         if (loss->factors->axes) read_class_factors(loss->factors, rows, from, n, at->factor);
         if (loss->focal) {
             for (int i = 0; i < n; i++) at->greatest[i] = known->greatest[0];
-            lossd_class_exps(rows, loss->fine, n, at->greatest, rows->x, at->e, at->e_low);
+            lossd_class_exps(loss->fine, n, at->greatest, rows->x, at->e, at->e_low);
         }
         lossd_terms_of_classes(loss, smoothing, n, rows->x, y, at->e, at->e_low, known, 0, at, at->value);
         lossd_add_numbers(&sums[SUM_LOSS], at->value, n);
@@ -561,7 +562,7 @@ static void lossd_softmax_probabilities(const rows *rows, const softmax_scale *s
         m[i] = scales[(from + i) / rows->size].greatest;
         logits[i] = x[i];
     }
-    lossd_class_exps(rows, 0, n, m, logits, e, NULL);
+    lossd_class_exps(0, n, m, logits, e, NULL);
     for (int i = 0; i < n; i++) p[i] = e[i] / (1.0 + scales[(from + i) / rows->size].others);
 }
 

@@ -1,0 +1,221 @@
+"""Every loss of the catalog by the client's own ways: split inputs, batches, streams, reports, merges."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.conftest import Ask
+from client.playback import Playback
+from lossd_client import InvalidRequest, LossClient, LossResult
+from lossd_client._calls.parameters import LOSSES
+from lossd_client.report import Report
+from scripts.client_losses import stale
+
+ROWS = 40
+RNG = np.random.default_rng(23)
+Tensors = dict[str, NDArray[Any]]
+
+PARAMS: Mapping[str, Mapping[str, Any]] = {
+    "bce": {"pos_weight": 2.0},
+    "focal": {"gamma": 2.0, "alpha": [0.1, 0.2, 0.3, 0.4, 0.5]},
+    "asymmetric": {"gamma_pos": 0.5, "clip": 0.1},
+    "varifocal": {"alpha": 0.5},
+    "cross_entropy": {"class_weight": [1, 2, 3, 4, 5], "label_smoothing": 0.1},
+    "softmax_focal": {"gamma": 1.5, "alpha": np.arange(1.0, 6.0)},
+    "dice": {"smooth": 0.5},
+    "tversky": {"alpha": 0.3, "beta": 0.7},
+    "squared": {},
+    "hinge": {},
+    "box": {"variant": "ciou"},
+}
+"""Parameters of each loss that are not its defaults."""
+
+
+def tensors_of(name: str) -> Tensors:
+    """Tensors of a loss, with a weight and a mask for each of its losses."""
+    loss = LOSSES[name]
+    inputs = RNG.normal(size=(ROWS, 5)) * 3
+    targets: NDArray[Any] = RNG.random((ROWS, 5)) < 0.3
+    if loss.targets == "box":
+        inputs, targets = (np.sort(RNG.random((ROWS, 2, 2)), axis=1).reshape(ROWS, 4) for _ in range(2))
+    elif loss.row == "classes":
+        targets = RNG.integers(0, 5, ROWS)
+    shape = loss.losses_shape({}, inputs.shape)
+    weight, mask = RNG.random(shape), RNG.random(shape) < 0.8
+    return {loss.inputs[0]: inputs, "targets": targets, "weight": weight, "mask": mask}
+
+
+def rows_of(tensors: Tensors, start: int, end: int) -> Tensors:
+    return {name: array[start:end] for name, array in tensors.items()}
+
+
+def batches_of(tensors: Tensors) -> Iterator[Tensors]:
+    for start, end in ((0, 7), (7, 8), (8, ROWS)):
+        yield rows_of(tensors, start, end)
+
+
+def same(one: LossResult, other: LossResult) -> None:
+    np.testing.assert_array_equal(one.loss, other.loss)
+    for name in ("sum", "count", "weight_sum", "positives", "params", "options", "notes", "shape"):
+        assert getattr(one, name) == getattr(other, name), name
+
+
+@pytest.fixture(scope="module")
+def client(base_url: str) -> Iterator[LossClient]:
+    with LossClient(base_url) as client:
+        yield client
+
+
+def test_the_clients_have_what_the_catalog_says() -> None:
+    assert stale() == {}, "make reference"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_loss_has_a_case(name: str) -> None:
+    assert set(PARAMS[name]) <= set(LOSSES[name].parameters)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "params", [{}, {"reduction": "sum"}, {"reduction": "none"}, {"normalizer": "weight"}]
+)
+def test_parts_have_the_bits_of_one_request(client: LossClient, name: str, params: dict[str, Any]) -> None:
+    tensors, given = tensors_of(name), {**PARAMS[name], **params}
+    whole = getattr(client, name)(**tensors, **given)
+    assert whole.shape == tensors[LOSSES[name].inputs[0]].shape
+    assert 0 < whole.count < tensors["mask"].size
+    same(getattr(client.with_options(request_bytes=500), name)(**tensors, **given), whole)
+    ask: Any = client.score_batches
+    same(ask(name, batches_of(tensors), **given), whole)
+    ask = client.score_stream
+    streamed = ask(name, batches_of(tensors), **given)
+    np.testing.assert_array_equal(streamed.loss, whole.loss)
+    assert (streamed.sum, streamed.count, streamed.shape) == (whole.sum, whole.count, whole.shape)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_report_of_parts_is_that_of_one_request(client: LossClient, name: str) -> None:
+    tensors, ask = tensors_of(name), client.report
+    about: dict[str, Any] = {"ids": np.arange(ROWS), "groups": np.arange(ROWS) % 3}
+    whole, parts = (
+        report.to_dict()
+        for size in (1 << 20, 900)
+        for report in [
+            client.with_options(request_bytes=size).report(name, **tensors, **about, **PARAMS[name])
+        ]  # type: ignore[call-overload]
+    )
+    del ask
+    for document in (whole, parts):
+        del document["run"]
+    assert parts == whole
+    assert Report(whole).loss_name == name
+    assert not set(LOSSES[name].without) & set(whole)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_inputs_go_first_without_a_name(ask: Ask, base_url: str, name: str) -> None:
+    tensors = tensors_of(name)
+    inputs = tensors.pop(LOSSES[name].inputs[0])
+    one = ask(base_url, name, inputs, tensors["targets"])
+    two = ask(base_url, "score_batches", name, [(inputs, tensors["targets"])])
+    assert one.loss == two.loss
+    assert one.loss_name == name
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
+@pytest.mark.parametrize("form", ["index", "dense"])
+def test_axes_are_those_of_the_losses(client: LossClient, axis: Any, form: str) -> None:
+    x, ids = RNG.normal(size=(12, 4, 3, 2)), RNG.integers(0, 4, (12, 3, 2))
+    targets = ids if form == "index" else RNG.dirichlet(np.ones(4), (12, 3, 2)).transpose(0, 3, 1, 2)
+    given: Any = {"class_axis": 1, "axis": axis, "weight": RNG.random((12, 1, 2))}
+    whole = client.cross_entropy(x, targets, **given)
+    each = client.cross_entropy(x, targets, class_axis=1, reduction="none")
+    assert np.shape(each.loss) == (12, 3, 2)
+    weighted = np.asarray(each.loss) * given["weight"]
+    np.testing.assert_allclose(whole.loss, weighted.mean(axis=axis), rtol=1e-14)
+    split = client.with_options(request_bytes=400).cross_entropy(x, targets, **given)
+    np.testing.assert_array_equal(split.loss, whole.loss)
+    assert split.params["targets_format"] == form
+
+
+def test_torchs_weighted_mean_of_batches(client: LossClient) -> None:
+    torch = pytest.importorskip("torch")
+    x, ids = RNG.normal(size=(30, 4)), RNG.integers(0, 4, 30)
+    weights = np.array([0.5, 1.0, 2.0, 4.0])
+    batches = [(x[:7], ids[:7]), (x[7:], ids[7:])]
+    found = client.score_batches("cross_entropy", batches, class_weight=weights, normalizer="weight")
+    expected = torch.nn.functional.cross_entropy(
+        *map(torch.from_numpy, (x, ids)), weight=torch.from_numpy(weights)
+    )
+    assert float(found) == pytest.approx(expected.item(), rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["dice", "tversky"])
+@pytest.mark.parametrize(("per", "number"), [("class", 5), ("all", 1)])
+def test_losses_over_all_samples_go_in_one_request(
+    client: LossClient, name: str, per: str, number: int
+) -> None:
+    tensors = tensors_of(name)
+    del tensors["weight"], tensors["mask"]
+    asked: list[int] = []
+    small = client.with_options(request_bytes=100, progress=lambda at: asked.append(at.requests))
+    result = getattr(small, name)(**tensors, per=per, reduction="none")
+    assert np.shape(result.loss) == (number,)
+    assert max(asked) == 1
+    parts = [getattr(client, name)(**batch, per=per) for batch in batches_of(tensors)]
+    with pytest.raises(ValueError, match=f"results cannot be joined by per='{per}'.*or by per='sample'"):
+        LossResult.merge(parts)
+    assert LossResult.merge(parts[:1]).loss == parts[0].loss
+    for method in (client.score_batches, client.score_stream):
+        ask: Any = method
+        with pytest.raises(ValueError, match="in one request, or by per='sample'"):
+            ask(name, batches_of(tensors), per=per)
+    with pytest.raises(InvalidRequest):
+        client.report(name, **tensors, per=per)  # type: ignore[call-overload] # its name is not known
+
+
+def test_boxes_of_whole_pixels(client: LossClient) -> None:
+    boxes, targets = np.array([[0, 0, 10, 10], [2, 2, 4, 6]]), [[0, 0, 5, 10], [2, 2, 4, 6]]
+    assert client.box(boxes, targets, reduction="none").loss.tolist() == [0.5, 0.0]  # type: ignore[union-attr]
+    assert client.box(boxes.astype(np.uint16), np.array(targets)).loss == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "message"),
+    [
+        ("box", {"logits": np.zeros((1, 4)), "targets": np.zeros((1, 4))}, "no tensor 'logits'"),
+        ("cross_entropy", {"probabilities": np.ones((1, 2)), "targets": [0]}, "no tensor 'probabilities'"),
+        ("squared", {"targets": [0.0]}, r"squared\(\) needs logits"),
+        ("box", {"boxes": np.zeros((1, 4))}, r"box\(\) needs targets"),
+    ],
+)
+def test_tensors_that_a_loss_does_not_have(
+    playback: Playback, name: str, tensors: dict[str, Any], message: str
+) -> None:
+    ask: Any = LossClient(playback.url).score_batches
+    with pytest.raises(TypeError, match=message):
+        ask(name, [tensors])
+    assert playback.arrivals == []
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("hinge", {"gamma": 2.0}, "hinge: no parameter 'gamma'"),
+        ("asymmetric", {"gama_neg": 2.0}, "did you mean 'gamma_neg'"),
+        ("dice", {"smooth": "much"}, "smooth: could not convert"),
+        ("box", {"class_axis": 1}, "box: no parameter 'class_axis'"),
+        ("cross_entropy", {"class_weight": [1.0, np.inf]}, "class_weight must be finite"),
+        ("varifocal", {"alpha": None}, "alpha"),
+    ],
+)
+def test_parameters_that_a_loss_does_not_have(
+    playback: Playback, name: str, params: dict[str, Any], message: str
+) -> None:
+    ask: Any = LossClient(playback.url).score_batches
+    with pytest.raises((TypeError, ValueError), match=message):
+        ask(name, [(np.zeros((2, 4)), np.zeros((2, 4)))], **params)
+    assert playback.arrivals == []
