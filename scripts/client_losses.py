@@ -300,9 +300,8 @@ def _report_overloads() -> str:
 def _first(loss: Loss) -> str:
     """Return the loss and its inputs in the signature of `report`, which calls its first inputs logits."""
     first, name = loss.inputs[0], f"loss: Literal[{_quoted(loss.name)}]"
-    return (
-        f"{name}, /, logits: Array | None = None, " if first == "logits" else f"{name}, {first}: Array | None = None, /, "
-    )
+    inputs = f"{first}: Array | None = None, "
+    return f"{name}, /, {inputs}" if first == "logits" else f"{name}, {inputs}/, "
 
 
 def _filled(path: Path, overloads: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from lossd.types import (
     GROUP_PREFIX,
     ErrorCode,
     Float64Array,
+    LossRequest,
     LossResult,
     RequestError,
     Tensor,
@@ -65,6 +66,7 @@ class Sums:
         columns = [Column(its.name, its.dtype, its.width, False, 0, its.strings) for its in question.columns]
         self.request, self._row_shape, lists = assemble_rows(loss, columns, question.params)
         self.lists = {name: np.array(numbers, np.float64) for name, numbers in lists.items()}
+        self._lists = {name: Tensor("float64", its.shape, 0) for name, its in self.lists.items()}
         self.strings: dict[str, list[str]] = {column.name: [] for column in columns if column.strings}
         self._question = question
         self._cut = self._widest()
@@ -74,13 +76,12 @@ class Sums:
             Numbering(self.strings[column.name]) if column.strings else None for column in groups
         ]
         self._rows = 0
-        number = channels(self.request, self._cut) if self._cut.output_shape else 0
+        number = channels(self._with_lists(), self._cut) if self._cut.output_shape else 0
         self._outputs = [indexed_sums(self._cut.outputs) for _ in range(number)]
         self._report: ReportSums | None = None
         self._place_bytes = 0
         if self._cut.whole_rows:
-            whole = replace(self.request, tensors=_of_rows(self.request.tensors, self._cut.shape[0]))
-            plan = plan_for(whole, self._cut, settings(), self.strings)
+            plan = plan_for(self._with_lists(self._cut.shape[0]), self._cut, settings(), self.strings)
             self._report = ReportSums(plan.layout, plan.most_cells, plan.groups, plan.ids)
             self._place_bytes = plan.place_bytes
 
@@ -96,8 +97,12 @@ class Sums:
         if 0 not in axes:
             raise _not_over_rows()
         shape = (max(2, ELEMENTS // max(1, *self._row_shape, 1)), *self._row_shape)
-        tensors = _of_rows(self.request.tensors, shape[0])
-        return cut_request(loss, params, tensors, shape, axes, ELEMENTS)
+        return cut_request(loss, params, self._with_lists(shape[0]).tensors, shape, axes, ELEMENTS)
+
+    def _with_lists(self, rows: int | None = None) -> LossRequest:
+        """Return the request with a tensor for each list; of so many rows, or of one."""
+        tensors = self.request.tensors if rows is None else _of_rows(self.request.tensors, rows)
+        return replace(self.request, tensors={**tensors, **self._lists})
 
     def score(
         self,
@@ -151,7 +156,7 @@ class Sums:
 
     def state(self) -> State:
         """Return the figures of all rows. Nothing can be added then."""
-        totals = self._totals.totals(weighted=is_weighted(self.request.tensors))
+        totals = self._totals.totals(weighted=is_weighted(self._with_lists().tensors))
         report, groups, ids = (
             (memoryview(b""), [], None) if self._report is None else report_state(self._report)
         )
@@ -174,7 +179,7 @@ class Sums:
         Raises:
             RequestError: ``empty_mean``.
         """
-        cut, request = self._cut, self.request
+        cut, request = self._cut, self._with_lists()
         request = replace(request, params={**request.params, "reduction": reduction})
         whole = Cut(self._losses(self._rows), cut.axes, cut.elements, whole_rows=cut.whole_rows)
         totals = self._totals.totals(weighted=is_weighted(request.tensors))

@@ -148,11 +148,12 @@ class StreamedBody:
         shape = (max(2, planned_rows), *row_shape)
         rows = dict(request.tensors)
         whole = {name: replace(row, shape=(shape[0], *row.shape)) for name, row in rows.items()}
-        widest = cut_request(loss, params, whole, shape, axes, slice_elements)
         others = {name: await self._write_list(numbers) for name, numbers in lists.items()}
+        widest = cut_request(loss, params, whole | others, shape, axes, slice_elements)
         report = None
         if widest.whole_rows:
-            report = plan_for(replace(request, tensors=whole), widest, self._service.settings, self._strings)
+            all_rows = replace(request, tensors=whole | others)
+            report = plan_for(all_rows, widest, self._service.settings, self._strings)
         request = replace(request, tensors=rows | others)
         if widest.output_shape or report is not None:
             self._output = await reserve_output(request, widest, self._spec, exchange, report)
