@@ -26,6 +26,6 @@ def scored(loss: str, params: dict[str, object] | None = None, **tensors: Any) -
         for name, value in (params or {}).items()
     ]
     status, _, body = answer(loss, query, bodies, request_id="a")
-    found = json.loads(body if isinstance(body, bytes | str) else b"".join(body))
+    found = json.loads(body)
     assert status == 200, found
     return Report(found["report"])

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.calibration import calibration_curve  # type: ignore[import-untyped]
+from sklearn.metrics import log_loss, roc_auc_score  # type: ignore[import-untyped]
 
 from client.report.pages import Page
 from client.report.scored import scored
@@ -61,7 +61,7 @@ def test_rows_are_of_the_class_of_their_target() -> None:
     each = torch.nn.functional.cross_entropy(x, y, w, reduction="none").numpy()
     assert report.mean == pytest.approx(float(torch.nn.functional.cross_entropy(x, y, w)), rel=1e-13)
     for place, found in enumerate(report.classes):
-        assert found.count == found.positives == (place == IDS).sum()
+        assert found.count == found.positives == np.count_nonzero(place == IDS)
         assert found.sum == pytest.approx(each[place == IDS].sum(), rel=1e-13)
         assert found.weight_sum == weights[place] * found.count
         assert found.mean == pytest.approx(each[place == IDS].sum() / found.weight_sum, rel=1e-13)
@@ -94,7 +94,7 @@ def test_the_calibration_of_each_class_is_scikit_learns() -> None:
         filled = [bin_ for bin_ in each.reliability() if bin_.count]
         assert [bin_.rate for bin_ in filled] == pytest.approx(rates.tolist(), rel=1e-12)
         assert [bin_.probability for bin_ in filled] == pytest.approx(means.tolist(), rel=1e-12)
-        assert each.positives == (place == IDS).sum()
+        assert each.positives == np.count_nonzero(place == IDS)
 
 
 def test_soft_targets_and_dropped_rows() -> None:
