@@ -156,6 +156,18 @@ for loss, tensors in (
 """
 
 
+BY_CLIENT: Final = """
+import sys
+import numpy as np
+from lossd_client import LossClient
+
+with LossClient(sys.argv[1]) as client:
+    assert client.huber([0.0, 3.0], [-0.5, 0.0], delta=2, reduction="sum").loss == 4.125
+    result = client.brier(probabilities=np.eye(3)[:2], targets=[0, 2])
+    assert (result.loss, result.count) == (1.0, 2)
+"""
+
+
 def write_losses(tree: Path) -> None:
     """Add the two losses to a copy of the sources: functions, names and entries."""
     torch = tree / "service/lossd/core/losses"
@@ -264,9 +276,28 @@ def test_documents_name_them(url: str) -> None:
     assert {"probabilities", "targets"} <= {tensor["name"] for tensor in model["inputs"]}
 
 
+def test_the_clients_and_the_command_are_written(
+    tree: Path, url: str, tmp_path: Path, boards: dict[str, NDArray[Any]]
+) -> None:
+    stale = run(tree, "-m", "scripts.client_losses", "--check")
+    assert stale.returncode == 1
+    assert "catalog.py: stale" in stale.stdout
+    done = run(tree, "-m", "scripts.client_losses")
+    assert done.returncode == 0, done.stderr
+    done = run(tree, "-c", BY_CLIENT, url)
+    assert done.returncode == 0, done.stderr
+    for name, array in boards.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    files = [str(tmp_path / f"{name}.npy") for name in boards]
+    done = run(tree, "-m", "lossd", "score", *files, "--loss", "brier", "--probabilities", "--url", url)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) == pytest.approx(brier_of(boards).mean(), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     "check",
     [
+        "tests/core/test_self_test.py::test_every_built_in_loss_has_known_answers",
         "tests/packaging/test_bench.py::test_every_loss_has_a_rival_in_torch",
         "tests/client/test_fake_losses.py::test_the_fake_has_every_loss",
     ],
