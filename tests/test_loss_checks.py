@@ -206,7 +206,7 @@ REFUSALS: list[tuple[str, Shape, Shape, dict[str, Any], str, str, str]] = [
         (6, 3),
         {"per": "class", "report": "top"},
         "invalid_parameter",
-        "/report",
+        "/per",
         "take per=sample, or",
     ),
     (
@@ -215,7 +215,7 @@ REFUSALS: list[tuple[str, Shape, Shape, dict[str, Any], str, str, str]] = [
         (6, 3),
         {"per": "all", "report": "all"},
         "invalid_parameter",
-        "/report",
+        "/per",
         "per=all gives",
     ),
     # Parameters of other losses.
