@@ -182,6 +182,8 @@ def _catalog() -> str:
     return f'''# {_WRITTEN}
 """The losses, and the types of their parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
@@ -332,6 +334,8 @@ def _methods() -> str:
     return f'''# {_WRITTEN}
 """The further losses as methods of both clients."""
 
+from __future__ import annotations
+
 from typing import Generic, Literal
 
 from lossd_client._calls.arrays import Array
@@ -439,6 +443,8 @@ def _metrics() -> str:
     names = ", ".join(sorted(_quoted(f"Remote{_camel(loss.name)}") for loss in _others()))
     return f'''# {_WRITTEN}
 """The means of the further losses as metrics."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal

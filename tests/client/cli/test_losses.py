@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from client.cli import reported
 from client.cli.scored import answer, refused, run
+from client.losses import PARAMS, ROWS, tensors_of
 from client.playback import Playback
-from client.test_losses import PARAMS, ROWS, tensors_of
 from lossd_client import LossClient
 from lossd_client._calls.parameters import LOSSES
 from lossd_client.cli.inputs import blocks as inputs
