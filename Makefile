@@ -207,8 +207,9 @@ trackers: $(READY) $(TRACKERS)/.packages ## Run the tests of loggers and callbac
 
 fiftyone: $(FIFTYONE)/.packages trackers ## The same, and the example for FiftyOne in a further environment
 
-reference: $(READY) ## Write the reference tables of docs/ from the code
+reference: $(READY) ## Write what follows from the code: the reference tables of docs/, and the clients' losses
 	$(BIN)/python -m scripts.reference_tables
+	$(BIN)/python -m scripts.client_losses
 
 pictures: $(READY) ## Draw the pictures of the pages in docs/; the photographs too after make browser
 	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m scripts.report_page

@@ -182,6 +182,8 @@ def _catalog() -> str:
     return f'''# {_WRITTEN}
 """The losses, and the types of their parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
@@ -300,9 +302,8 @@ def _report_overloads() -> str:
 def _first(loss: Loss) -> str:
     """Return the loss and its inputs in the signature of `report`, which calls its first inputs logits."""
     first, name = loss.inputs[0], f"loss: Literal[{_quoted(loss.name)}]"
-    return (
-        f"{name}, /, logits: Array | None = None, " if first == "logits" else f"{name}, {first}: Array | None = None, /, "
-    )
+    inputs = f"{first}: Array | None = None, "
+    return f"{name}, /, {inputs}" if first == "logits" else f"{name}, {inputs}/, "
 
 
 def _filled(path: Path, overloads: Mapping[str, str]) -> str:
@@ -332,6 +333,8 @@ def _methods() -> str:
     methods = "\n".join(map(_method, _others()))
     return f'''# {_WRITTEN}
 """The further losses as methods of both clients."""
+
+from __future__ import annotations
 
 from typing import Generic, Literal
 
@@ -440,6 +443,8 @@ def _metrics() -> str:
     names = ", ".join(sorted(_quoted(f"Remote{_camel(loss.name)}") for loss in _others()))
     return f'''# {_WRITTEN}
 """The means of the further losses as metrics."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal

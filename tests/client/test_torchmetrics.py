@@ -18,8 +18,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
+import lossd_client.torchmetrics
+from client.losses import PARAMS, tensors_of
 from lossd_client import HttpxTransport, InvalidRequest, LossClient, Request, Response, Timeout
-from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteFocal
+from lossd_client._calls.parameters import LOSSES
+from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteDice, RemoteFocal, RemoteReport
 
 RANKS = 2
 Batches = list[tuple[Tensor, Tensor]]
@@ -94,6 +97,33 @@ def joined(given: Batches) -> tuple[Tensor, Tensor]:
 
 def close_to(value: Tensor) -> Any:  # noqa: ANN401 - pytest's
     return pytest.approx(value.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_loss_has_a_metric(client: LossClient, name: str) -> None:
+    tensors = {key: torch.from_numpy(array) for key, array in tensors_of(name).items()}
+    preds, target = tensors.pop(LOSSES[name].inputs[0]), tensors.pop("targets")
+    metric_name = "RemoteBCE" if name == "bce" else f"Remote{name.title().replace('_', '')}"
+    metric: Any = getattr(lossd_client.torchmetrics, metric_name)(client, **PARAMS[name], normalizer="weight")
+    for rows in (slice(0, 7), slice(7, 40)):
+        parts = {key: tensor[rows] for key, tensor in tensors.items()}
+        metric.update(preds[rows], target[rows], **parts)
+    ask: Any = getattr(client, name)
+    whole = ask(preds, target, **tensors, **PARAMS[name], normalizer="weight")
+    assert float(metric.compute()) == float(whole)
+    assert (float(getattr(metric, f"{name}_sum")), float(getattr(metric, f"{name}_weight"))) == (
+        whole.sum,
+        whole.weight_sum,
+    )
+
+
+def test_means_over_all_samples_are_no_metrics(client: LossClient) -> None:
+    with pytest.raises(ValueError, match="losses of batches cannot be joined by per='all'"):
+        RemoteDice(client, per="all")
+    with pytest.raises(ValueError, match="reports of batches cannot be joined by per='class'"):
+        RemoteReport("tversky", client, per="class")
+    with pytest.raises(TypeError, match="hinge takes no probabilities, only logits"):
+        RemoteReport("hinge", client, probabilities=True)
 
 
 def test_the_mean_of_batches_is_that_of_all_of_them(client: LossClient, transport: Counting) -> None:

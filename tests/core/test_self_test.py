@@ -1,22 +1,28 @@
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-import reference
+from core.known_values import TRUE
 from core.scoring import KERNELS
 from lossd.core import self_test
+from lossd.core.catalog import LOSSES
 from lossd.core.kernel import Kernel, WrongAnswerError
 from lossd.core.losses.kernel import TorchKernel
+from lossd.core.self_test import KNOWN
+
+NATIVE = [loss.name for loss in LOSSES.values() if loss.is_native]
 
 
-def test_the_known_answers_are_true() -> None:
-    for x, y, cross_entropy, focal in self_test.KNOWN:
-        assert cross_entropy == float(reference.bce(x, y))
-        assert focal == float(reference.focal(x, y))
+@pytest.mark.parametrize("loss", NATIVE)
+def test_the_known_answers_are_true(loss: str) -> None:
+    known = KNOWN[loss]
+    for inputs, targets, value in zip(known.inputs, known.targets, known.losses, strict=True):
+        assert value == float(TRUE[loss](inputs, targets)), (inputs, targets)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
@@ -33,3 +39,19 @@ def test_a_kernel_that_loses_the_tail_does_not() -> None:
 
     with pytest.raises(WrongAnswerError, match="bce of"):
         self_test.check_known_answers(Careless())
+
+
+@pytest.mark.parametrize("loss", NATIVE)
+def test_a_wrong_answer_of_any_loss_is_found(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KNOWN[loss]
+    other = known._replace(losses=(*known.losses[:-1], known.losses[-1] * (1 + 2.0**-40)))
+    monkeypatch.setattr(self_test, "KNOWN", {**KNOWN, loss: other})
+    with pytest.raises(WrongAnswerError, match=f"{loss} of"):
+        self_test.check_known_answers(KERNELS[0])
+
+
+def test_a_loss_without_known_answers_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = MappingProxyType({name: known for name, known in KNOWN.items() if name != "hinge"})
+    monkeypatch.setattr(self_test, "KNOWN", without)
+    with pytest.raises(WrongAnswerError, match="no known answers of the loss hinge"):
+        self_test.check_known_answers(KERNELS[0])

@@ -35,6 +35,17 @@ _CALLS: Final[Sequence[tuple[str, Mapping[str, str], Mapping[str, Any]]]] = (
     ("bce", {"logits": "x", "targets": "i"}, {"targets_format": "index", "ignore_index": 5}),
     ("bce", {"logits": "huge", "targets": "y"}, {"axis": 0}),
     ("bce", {"logits": "huge", "targets": "y"}, {"reduction": "none"}),
+    ("asymmetric", {"logits": "x", "targets": "y"}, {"gamma_pos": 0.5, "clip": 0.1}),
+    ("varifocal", {"probabilities": "p", "targets": "soft"}, {"axis": 0}),
+    ("cross_entropy", {"logits": "x", "targets": "i"}, {"ignore_index": 5, "class_weight": [1, 2, 3, 4, 5]}),
+    ("cross_entropy", {"logits": "x", "targets": "i", "weight": "v"}, {"ignore_index": 5, "axis": -1}),
+    ("softmax_focal", {"logits": "x", "targets": "i"}, {"ignore_index": 5, "reduction": "none"}),
+    ("dice", {"logits": "x", "targets": "y", "weight": "v"}, {"normalizer": "weight"}),
+    ("tversky", {"logits": "x", "targets": "y"}, {"reduction": "none", "alpha": 0.3, "beta": 0.7}),
+    ("squared", {"logits": "x", "targets": "p"}, {"axis": 0, "normalizer": 7}),
+    ("hinge", {"logits": "x", "targets": "y"}, {"reduction": "sum"}),
+    ("box", {"boxes": "b", "targets": "t"}, {"reduction": "none", "variant": "ciou"}),
+    ("box", {"boxes": "b", "targets": "t"}, {"format": "cxcywh"}),
 )
 _REPORTS: Final[Sequence[tuple[str, Mapping[str, str], Mapping[str, Any], Mapping[str, Any]]]] = (
     ("bce", {"logits": "x", "targets": "y"}, {}, {}),
@@ -50,6 +61,7 @@ _REPORTS: Final[Sequence[tuple[str, Mapping[str, str], Mapping[str, Any], Mappin
         },
         {"gamma": 2, "top": 3, "sweep": {"gamma": [0, 2]}, "row": "mean", "calibration_bins": 8},
     ),
+    ("box", {"boxes": "b", "targets": "t"}, {"ids": list(range(_ROWS))}, {"variant": "giou"}),
     (
         "bce",
         {"logits": "x", "targets": "y", "mask": "m"},
@@ -78,6 +90,9 @@ def write_cases(folder: Path, client: LossClient) -> None:
         "m": rng.random((_ROWS, 5)) < 0.8,
         "c": rng.random(5) * 3,
         "rare": np.where(np.arange(5 * _ROWS) == 0, 0.25, 0.0).reshape(_ROWS, 5),  # positives below 1
+        "v": rng.random(_ROWS),
+        "b": np.sort(rng.random((_ROWS, 2, 2)), axis=1).reshape(_ROWS, 4),
+        "t": np.sort(rng.random((_ROWS, 2, 2)), axis=1).reshape(_ROWS, 4),
         "i": rng.integers(0, 6, _ROWS).astype(np.int32),
         "huge": huge,
     }

@@ -14,6 +14,10 @@ const either: number | LossArray = (await client.focal({ probabilities: x, targe
 const merged: LossResult<number> = asMean(merge([mean, mean]));
 const report: Report = await client.report("focal", { logits: x, targets: x, groups: { camera: ["a", "b"] }, sweep: { gamma: [0] } });
 const worst: number | string | undefined = report.top?.rows[0]?.id ?? report.top?.rows[0]?.index;
+const rows: Float64Array = (await client.cross_entropy({ logits: [[1, 2]], targets: [1], reduction: "none" })).loss.data;
+const boxes: LossResult<number> = await client.box({ boxes: [[0, 0, 1, 1]], targets: [[0, 0, 1, 1]], variant: "giou" });
+await client.report("box", { boxes: [[0, 0, 1, 1]], targets: [[0, 0, 1, 1]], format: "cxcywh", ids: ["a"] });
+await client.dice({ probabilities: x, targets: x, per: "class", smooth: 0 });
 const file: Blob = new Blob();
 await client.focal({ npz: file, gamma: 2 }, { signal: new AbortController().signal, deadline: 10 });
 try {
@@ -24,12 +28,16 @@ try {
   if (error instanceof InvalidRequest) console.log(error.errors[0]?.pointer, error.retry_after, error.headers.get("x"));
   if (error instanceof StatusError && error.code === "not_found") console.log(error.status satisfies number);
 }
-console.log(number, elements, either, merged, worst);
+console.log(number, rows, boxes, elements, either, merged, worst);
 
 // @ts-expect-error a name that is nearly one
 await client.focal({ logits: x, targets: x, gama: 2 });
 // @ts-expect-error binary cross entropy has no gamma
 await client.bce({ logits: x, targets: x, gamma: 2 });
+// @ts-expect-error boxes are no logits
+await client.box({ logits: x, targets: x });
+// @ts-expect-error the hinge loss is of logits alone
+await client.hinge({ probabilities: x, targets: x });
 // @ts-expect-error targets are needed
 await client.bce({ logits: x });
 // @ts-expect-error logits or probabilities, not both

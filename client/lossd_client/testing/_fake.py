@@ -150,7 +150,13 @@ def _notes(
     """Return the notes of tensors whose shapes could mean two things."""
     by_index = params["targets_format"] == "index"
     shapes = {key: array.shape for key, array in tensors.items()}
-    notes = notes_of(shapes, elements.shape, params["class_axis"], by_index=by_index and not has_axis)
+    notes = notes_of(
+        shapes,
+        elements.inputs_shape,
+        params["class_axis"],
+        by_index=by_index and not has_axis,
+        losses=elements.shape if elements.loss.row else None,
+    )
     if by_index and params["background_index"] is None and not elements.loss.row:
         notes += [_ONE_CLASS] if elements.shape[params["class_axis"]] == 1 else []
     return notes
@@ -183,7 +189,7 @@ def _asked(
         refuse_without_report(query, tensors)
         return None
     if params.get("per", "sample") != "sample":
-        raise Refused("invalid_parameter", "a report is of samples, and not per class or all", "/report")
+        raise Refused("invalid_parameter", "a report is of samples, and not per class or all", "/per")
     shape, inputs = elements.shape, elements.inputs_shape
     for name, fits in (("groups", shape[:1]), ("ids", shape[:1]), ("baseline", inputs)):
         if name in tensors and tensors[name].shape[: len(fits)] != fits:
@@ -269,7 +275,7 @@ def _check_numbers(params: Mapping[str, Any], loss: FakeLoss) -> None:
     for name in ("axis", *loss.limits):
         if params[name] == []:
             raise _invalid(name, f"{name} is an empty list")
-    words = ("count", "weight", *(["positives"] if loss.targets == "probability" else []))
+    words = ("count", "weight", *(["positives"] if loss.entry.targets == "probability" else []))
     fits = {
         "label_smoothing": 0 <= params["label_smoothing"] < 1,
         "normalizer": normalizer in words or (isinstance(normalizer, float) and 0 < normalizer < math.inf),

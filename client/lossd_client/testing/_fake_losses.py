@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import float_info
 from typing import Any, Self
 
 import numpy as np
@@ -53,7 +54,7 @@ class Elements:
     def of(cls, name: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any]) -> Self:
         """Return the elements of a request's tensors and parameters."""
         loss = LOSSES[name]
-        kind = next(each for each in loss.inputs if each in tensors)
+        kind = _check_tensors(name, loss, tensors)
         x = tensors[kind]
         _check_shape(loss, kind, x, params)
         rows = _Rows(loss, params, x.shape)
@@ -62,8 +63,11 @@ class Elements:
         y, within = targets_of(tensors["targets"], x, within, params)
         if loss.row in ("", "classes"):  # what an id drops is a loss
             kept = np.asarray(rows.of(within) if not loss.row else rows.of(within).all(axis=-1))
-        x = checked(kind, x, within, 0.5, params, (0, 1) if kind == "probabilities" else None)
-        y = checked("targets", y, within, 0.0, params, (0, 1) if loss.targets == "probability" else None)
+        finite = (-float_info.max, float_info.max)
+        limits = {"probabilities": (0.0, 1.0), "boxes": finite}.get(kind)
+        x = checked(kind, x, within, 0.5, params, limits)
+        limits = (0.0, 1.0) if loss.entry.targets == "probability" else finite
+        y = checked("targets", y, within, 0.0, params, limits)
         if loss.row == "box":
             _check_boxes({kind: x, "targets": y}, kept, params)
         weight = tensors.get("weight")
@@ -71,7 +75,9 @@ class Elements:
             weight = factors("weight", weight, np.empty(rows.losses), kept, params)
         given = tensors.get("pos_weight", params["pos_weight"])
         pos_weight = (
-            pos_weight_of(1.0 if given is None else given, x, within, params) if loss.has_pos_weight else None
+            pos_weight_of(1.0 if given is None else given, x, within, params)
+            if "pos_weight" in loss.options
+            else None
         )
         found = Tensors(
             rows.of(x),
@@ -119,17 +125,38 @@ class _Rows:
         return np.broadcast_to(array.reshape(open_shape), self._shape)
 
 
+def _check_tensors(name: str, loss: FakeLoss, tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Check the names of a request's tensors; return that of its inputs."""
+    inputs = [each for each in loss.inputs if each in tensors]
+    if len(inputs) > 1:
+        raise Refused("invalid_parameter", "logits and probabilities are given", "/probabilities")
+    for each in tensors:
+        if each not in loss.tensors:
+            raise Refused("unknown_tensor", f"{name} takes no {each}", f"/{each}")
+    if not inputs:
+        raise Refused("missing_tensor", f"send {loss.inputs[0]}", f"/{loss.inputs[0]}")
+    return inputs[0]
+
+
 def _check_shape(loss: FakeLoss, kind: str, x: NDArray[Any], params: Mapping[str, Any]) -> None:
     """Check that the inputs can be cut into rows."""
-    fewest = 2 if loss.row in ("classes", "box") else 1
+    per = params.get("per", "sample")
+    fewest = 1 if not loss.row or per == "all" else 2
     if not fewest <= x.ndim <= 8:
         raise Refused("bad_shape", f"{kind} has {x.ndim} dimensions, not {fewest} to 8", f"/{kind}")
-    if loss.row == "box" and x.shape[-1] != 4:
-        raise Refused("bad_shape", f"{kind} {x.shape} are no boxes, of four numbers each", f"/{kind}")
-    by_axis = loss.row == "classes" or params.get("per") == "class"
-    axis = params["class_axis"]
-    if by_axis and (not -x.ndim <= axis < x.ndim or (loss.row == "classes" and axis % x.ndim == 0)):
+    if not loss.row:
+        return
+    if loss.row == "box":
+        if x.shape[-1] != 4:
+            raise Refused("bad_shape", f"{kind} {x.shape} are no boxes, of four numbers each", f"/{kind}")
+        return
+    axis, by_index = params["class_axis"], params["targets_format"] == "index"
+    fits = -x.ndim <= axis < x.ndim
+    if not fits or (axis % x.ndim == 0 and (loss.row == "classes" or (per == "sample" and by_index))):
         raise Refused("invalid_parameter", f"class_axis is {axis}, for {x.shape}", "/class_axis")
+    rows = _Rows(loss, params, x.shape).losses
+    if not x.size and 0 not in rows:
+        raise Refused("bad_shape", f"{kind} {x.shape} has empty rows", f"/{kind}")
 
 
 def _check_boxes(boxes: Mapping[str, Floats], kept: Flags, params: Mapping[str, Any]) -> None:

@@ -124,17 +124,20 @@ class _Tables:
         self.v = self._flat(scored.losses.each)
         self.weight = self._flat(scored.losses.weights)
         self.y = self._flat(scored.losses.targets)
-        self.p = self._flat(scored.elements.tensors.of.p)
         loss = scored.elements.loss
         self.row = loss.row
         self.inputs = next(name for name in loss.inputs if name in scored.tensors)
         self.kind = {"logits": "logit", "probabilities": "probability"}.get(self.inputs, "")
         self.classes: Softmax | None = None
+        self.x = self.other_x = np.zeros(self.v.shape)  # of rows that no number stands for
         if self.row == "classes":
             self.kind, self.classes = "confidence", softmax(scored.elements.tensors.x)
             self.x = self._confidence(self.classes)
-        elif not self.row:
+        elif self.row:
+            self.kind = ""
+        else:
             self.x = self._flat(widened(scored.tensors[self.inputs])).astype(np.float64)
+            self.p = self._flat(scored.elements.tensors.of.p)
         self.scored_rows: NDArray[np.bool_] = np.array([row.any() for row in self.kept], dtype=np.bool_)
         self.s = self._row_sums(self.v)
         self.r = self._row_losses(self.s)

@@ -1,10 +1,12 @@
-"""The losses that the fake has: their parameters' defaults, what has one loss, and their formulas."""
+"""The losses that the fake has: their formulas, and what their own parameters may be."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from sys import float_info
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from lossd_client._calls.loss import Loss
+from lossd_client._calls.parameters import LOSSES as CATALOG
 from lossd_client._calls.parameters import OPTIONS
 from lossd_client.testing import _fake_formulas as formulas
 
@@ -16,130 +18,81 @@ class FakeLoss:
     """A loss.
 
     Attributes:
+        name: Its name.
         formula: Its formula.
-        own: Its own parameters, with their defaults.
-        shared: The names of the options that it has; empty for all.
-        inputs: The names that its inputs may have.
-        row: What has one loss: an element (""), the "classes" of a row, a "sample" or a "box".
-        targets: The values of its targets: a "probability", any "number", or a "box".
-        without: The sections of a report that it does not have.
-        words: The words that a parameter of its own may be.
         limits: The least and the greatest number that a parameter of its own may be.
     """
 
+    name: str
     formula: Formula
-    own: Mapping[str, Any] = field(default_factory=dict)
-    shared: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ("logits", "probabilities")
-    row: Literal["", "classes", "sample", "box"] = ""
-    targets: Literal["probability", "number", "box"] = "probability"
-    without: tuple[str, ...] = ("sweep",)
-    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
-    def has_pos_weight(self) -> bool:
-        """Whether there is a factor for positives."""
-        return "pos_weight" in self.options
+    def entry(self) -> Loss:
+        """What the client knows of it."""
+        return CATALOG[self.name]
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """Its own parameters, with their defaults."""
+        return {name: parameter.default for name, parameter in self.entry.own.items()}
+
+    @property
+    def words(self) -> Mapping[str, tuple[str, ...]]:
+        """The words that parameters of its own may be."""
+        return {name: parameter.words for name, parameter in self.entry.own.items() if parameter.words}
+
+    @property
+    def row(self) -> str:
+        """What has one loss: an element (""), the "classes" of a row, a "sample" or a "box"."""
+        return self.entry.row
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names that its inputs may have."""
+        return self.entry.inputs
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The sections of a report that it does not have."""
+        return self.entry.without
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of the tensors that it takes."""
+        named = ("targets", "weight", "mask", "groups", "ids", "baseline")
+        return (*self.inputs, *(["pos_weight"] if "pos_weight" in self.options else []), *named)
 
     @property
     def options(self) -> Mapping[str, Any]:
         """The options that are not among its own parameters, with their defaults."""
+        entry = self.entry
         return {
-            name: default
-            for name, default in OPTIONS.items()
-            if name not in self.own and (not self.shared or name in self.shared)
+            name: value for name, value in OPTIONS.items() if name in entry.shared and name not in entry.own
         }
 
 
-_REDUCED: Final = ("axis", "normalizer", "allow_nan")
-_TARGETS: Final = ("class_axis", "targets_format", "background_index", "ignore_index")
-_IN_ROWS: Final = ("classes", "calibration", "sweep")
 _GAMMA: Final = (0.0, 1000.0)
+_SHARE: Final = (0.0, 1.0)
 _FACTOR: Final = (0.0, 1e6)
-_CLASS_FACTOR: Final = (0.0, float_info.max)
-
-
-def _of_classes(
-    formula: Formula, own: Mapping[str, Any], limits: Mapping[str, tuple[float, float]]
-) -> FakeLoss:
-    """Return a loss of rows of classes."""
-    return FakeLoss(
-        formula,
-        {"targets_format": None, "label_smoothing": 0.0, **own},
-        (*_REDUCED, "class_axis", "ignore_index"),
-        inputs=("logits",),
-        row="classes",
-        limits=limits,
-    )
-
-
-def _overlap(**factors: float) -> FakeLoss:
-    """Return a loss of two areas."""
-    own = {"smooth": 1.0, **factors}
-    return FakeLoss(
-        formulas.overlap,
-        {**own, "per": "sample"},
-        (*_REDUCED, *_TARGETS),
-        row="sample",
-        without=_IN_ROWS,
-        words={"per": ("sample", "class", "all")},
-        limits=dict.fromkeys(own, _FACTOR),
-    )
-
+_OF_CLASS: Final = (0.0, float_info.max)
 
 LOSSES: Final[Mapping[str, FakeLoss]] = {
-    "bce": FakeLoss(formulas.bce, without=()),
-    "focal": FakeLoss(
-        formulas.focal,
-        {"gamma": 1.5, "alpha": 0.25, "variant": "sigmoid"},
-        without=(),
-        words={"variant": ("sigmoid", "exp", "quality")},
-        limits={"gamma": _GAMMA, "alpha": (0.0, 1.0)},
-    ),
-    "asymmetric": FakeLoss(
-        formulas.asymmetric,
-        {"gamma_pos": 1.0, "gamma_neg": 4.0, "clip": 0.05},
-        (*_REDUCED, *_TARGETS, "label_smoothing"),
-        limits={"gamma_pos": _GAMMA, "gamma_neg": _GAMMA, "clip": (0.0, 1.0)},
-    ),
-    "varifocal": FakeLoss(
-        formulas.varifocal,
-        {"alpha": 0.75, "gamma": 2.0},
-        (*_REDUCED, *_TARGETS),
-        limits={"alpha": (0.0, 1.0), "gamma": _GAMMA},
-    ),
-    "cross_entropy": _of_classes(
-        formulas.cross_entropy, {"class_weight": None}, {"class_weight": _CLASS_FACTOR}
-    ),
-    "softmax_focal": _of_classes(
-        formulas.softmax_focal, {"gamma": 2.0, "alpha": None}, {"gamma": _GAMMA, "alpha": _CLASS_FACTOR}
-    ),
-    "dice": _overlap(),
-    "tversky": _overlap(alpha=0.5, beta=0.5),
-    "squared": FakeLoss(
-        formulas.squared,
-        {"normalizer": "count"},
-        (*_REDUCED, *_TARGETS),
-        inputs=("logits",),
-        targets="number",
-        without=("calibration", "sweep"),
-    ),
-    "hinge": FakeLoss(
-        formulas.hinge,
-        shared=(*_REDUCED, *_TARGETS),
-        inputs=("logits",),
-        without=("calibration", "sweep"),
-    ),
-    "box": FakeLoss(
-        formulas.box,
-        {"normalizer": "count", "variant": "iou", "format": "xyxy"},
-        _REDUCED,
-        inputs=("boxes",),
-        row="box",
-        targets="box",
-        without=_IN_ROWS,
-        words={"variant": ("iou", "giou", "diou", "ciou"), "format": ("xyxy", "cxcywh")},
-    ),
+    each.name: each
+    for each in (
+        FakeLoss("bce", formulas.bce),
+        FakeLoss("focal", formulas.focal, {"gamma": _GAMMA, "alpha": _SHARE}),
+        FakeLoss(
+            "asymmetric", formulas.asymmetric, {"gamma_pos": _GAMMA, "gamma_neg": _GAMMA, "clip": _SHARE}
+        ),
+        FakeLoss("varifocal", formulas.varifocal, {"alpha": _SHARE, "gamma": _GAMMA}),
+        FakeLoss("cross_entropy", formulas.cross_entropy, {"class_weight": _OF_CLASS}),
+        FakeLoss("softmax_focal", formulas.softmax_focal, {"gamma": _GAMMA, "alpha": _OF_CLASS}),
+        FakeLoss("dice", formulas.overlap, {"smooth": _FACTOR}),
+        FakeLoss("tversky", formulas.overlap, {"smooth": _FACTOR, "alpha": _FACTOR, "beta": _FACTOR}),
+        FakeLoss("squared", formulas.squared),
+        FakeLoss("hinge", formulas.hinge),
+        FakeLoss("box", formulas.box),
+    )
 }
 """The losses by name."""

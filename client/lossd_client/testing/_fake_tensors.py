@@ -149,6 +149,7 @@ def by_class(name: str, given: Any, x: NDArray[Any], params: Mapping[str, Any]) 
 
 
 _CODES: Final = {
+    "boxes": "non_finite_input",
     "targets": "target_out_of_range",
     "probabilities": "probability_out_of_range",
     "weight": "weight_out_of_range",

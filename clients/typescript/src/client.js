@@ -3,6 +3,7 @@
 import { attempt, retryOf, RetryState } from "./attempts.js";
 import { BadAnswer, LossdError } from "./errors.js";
 import { putBack } from "./labels.js";
+import { LossMethods } from "./methods.js";
 import { encode, encodeReport } from "./request.js";
 import { readJson, readResult } from "./result.js";
 
@@ -15,7 +16,7 @@ const NPY_TYPE = "application/x-npy";
 /**
  * A client of a lossd server. Make one and keep it: its requests share a budget of retries.
  */
-export class LossClient {
+export class LossClient extends LossMethods {
   #base;
   #headers;
   #fetch;
@@ -37,6 +38,7 @@ export class LossClient {
     } = options;
     const { deadline = null, retry, ...unknown } = others;
     for (const name of Object.keys(unknown)) throw new TypeError(`there is no option ${name}`);
+    super((loss, request, options) => this.#loss(loss, request, options));
     this.#base = checkedBase(
       String(baseUrl ?? environment("LOSSD_BASE_URL") ?? pageOrigin() ?? "http://127.0.0.1:8000"),
     );
@@ -45,20 +47,6 @@ export class LossClient {
     this.#fetch = fetch.bind(globalThis); // browsers ask for that
     this.#limits = { timeout, deadline, retry: retryOf(retry) };
   }
-
-  /**
-   * Binary cross entropy: `bce({ logits, targets })`, or of `probabilities`.
-   * @type {Types.LossMethod<Types.BceRequest>}
-   */
-  bce = (/** @type {Types.BceRequest} */ request, /** @type {Types.CallOptions | undefined} */ options) =>
-    this.#loss("bce", request, options);
-
-  /**
-   * Focal loss: binary cross entropy in which easy elements count less.
-   * @type {Types.LossMethod<Types.FocalRequest>}
-   */
-  focal = (/** @type {Types.FocalRequest} */ request, /** @type {Types.CallOptions | undefined} */ options) =>
-    this.#loss("focal", request, options);
 
   /**
    * Report what a loss is made of: by class and group, the worst rows and elements, calibration, other gammas, and
@@ -70,7 +58,7 @@ export class LossClient {
    * @returns {Promise<Types.Report>} The server's document, which `lossd report` and the Python client read too.
    */
   async report(loss, request, options) {
-    const { asked, groups, ids } = encodeReport(request);
+    const { asked, groups, ids } = encodeReport(/** @type {any} */ (request)); // whichever loss it is of
     const answer = await this.#score(loss, asked, JSON_TYPE, options);
     return read(answer, () => {
       const { report } = readJson(answer);

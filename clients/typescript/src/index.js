@@ -17,6 +17,7 @@ export { asMean, merge } from "./result.js";
 /** @typedef {import("./types.js").Inputs} Inputs */
 /** @typedef {import("./types.js").LossArray} LossArray */
 /** @typedef {import("./types.js").LossName} LossName */
+/** @typedef {import("./types.js").LossParams} LossParams */
 /** @typedef {import("./types.js").Overview} Overview */
 /** @typedef {import("./types.js").Report} Report */
 /** @typedef {import("./types.js").Retry} Retry */
@@ -27,6 +28,10 @@ export { asMean, merge } from "./result.js";
 /**
  * @template {number | LossArray} [Loss=number | LossArray]
  * @typedef {import("./types.js").LossResult<Loss>} LossResult
+ */
+/**
+ * @template {LossName} Name
+ * @typedef {import("./types.js").LossRequests[Name]} LossRequest
  */
 /**
  * @template {LossName} Name

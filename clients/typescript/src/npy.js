@@ -79,7 +79,7 @@ function descrOf(name, data, dtype) {
  * @param {boolean} isWhole
  * @returns {Tensor}
  */
-function toTensor(name, value, isWhole) {
+export function toTensor(name, value, isWhole) {
   if (Array.isArray(value)) return fromNested(name, value, isWhole);
   if (ArrayBuffer.isView(value)) {
     return { data: /** @type {TypedArray} */ (value), shape: [/** @type {TypedArray} */ (value).length] };

@@ -1,14 +1,14 @@
 // Requests of losses: tensors as one body, parameters as the query.
 
 import { groupLabels, idLabels } from "./labels.js";
-import { toNpy } from "./npy.js";
+import { INPUTS } from "./methods.js";
+import { toNpy, toTensor } from "./npy.js";
 
 /** @import { ReportRequest, ScoreRequest } from "./types.js" */
 /** @import { Labels } from "./labels.js" */
 
 const TENSORS = [
-  "logits",
-  "probabilities",
+  ...INPUTS,
   "targets",
   "weight",
   "pos_weight",
@@ -52,6 +52,17 @@ export function encode(request) {
     throw new TypeError("tensors are given in one file, or each by its name; not both");
   }
   return { query, body: new Blob(pieces, { type }) };
+}
+
+/**
+ * The shape of a request's inputs, if it is known before the server reads them.
+ * @param {ScoreRequest} request
+ * @returns {readonly number[] | undefined}
+ */
+export function shapeOf(request) {
+  const name = INPUTS.find((each) => request[each] != null);
+  const value = name && request[name];
+  return name && !(value instanceof Blob) ? toTensor(name, value, false).shape : undefined;
 }
 
 /**

@@ -2,13 +2,14 @@
 
 import { BadAnswer, InvalidRequest } from "./errors.js";
 import { ExactSum } from "./exact-sum.js";
+import { LOSSES } from "./methods.js";
 import { fromNpy } from "./npy.js";
+import { shapeOf } from "./request.js";
 
 /** @import { Answer } from "./attempts.js" */
 /** @import { LossArray, LossName, LossResult, ScoreRequest } from "./types.js" */
 
 const SUMS = /** @type {const} */ (["sum", "weight_sum", "positives"]);
-const OWN = ["gamma", "alpha", "variant"];
 
 /**
  * Read the answer to a request of a loss.
@@ -20,7 +21,7 @@ const OWN = ["gamma", "alpha", "variant"];
 export function readResult(loss_name, request, { response, body }) {
   const isNpy = response.headers.get("content-type")?.startsWith("application/x-npy");
   const figures = isNpy
-    ? fromHeaders(loss_name, response.headers, body)
+    ? fromHeaders(loss_name, request, response.headers, body)
     : fromJson(readJson({ response, body }));
   const timing = /** @type {Record<string, number>} */ ({});
   const stages = response.headers.get("server-timing") ?? "";
@@ -72,11 +73,12 @@ function flat(nested) {
 
 /**
  * @param {LossName} loss_name
+ * @param {ScoreRequest} request
  * @param {Headers} headers
  * @param {ArrayBuffer} body
  * @returns {Omit<LossResult, "timing">}
  */
-function fromHeaders(loss_name, headers, body) {
+function fromHeaders(loss_name, request, headers, body) {
   /** @param {string} name */
   const header = (name) => {
     const value = headers.get(name);
@@ -86,7 +88,9 @@ function fromHeaders(loss_name, headers, body) {
   const { reduction, ...params } = JSON.parse(header("lossd-params"));
   /** @param {boolean} own */
   const part = (own) =>
-    Object.fromEntries(Object.entries(params).filter(([name]) => OWN.includes(name) === own));
+    Object.fromEntries(
+      Object.entries(params).filter(([name]) => LOSSES[loss_name].own.includes(name) === own),
+    );
   /** @param {string} name */
   const terms = (name) => header(name).split(",").map(Number);
   const loss = fromNpy(body);
@@ -103,7 +107,7 @@ function fromHeaders(loss_name, headers, body) {
     params: part(true),
     options: part(false),
     loss_name,
-    shape: loss.shape,
+    shape: LOSSES[loss_name].row ? (shapeOf(request) ?? []) : loss.shape,
     notes: JSON.parse(headers.get("lossd-notes") ?? "[]"),
     kernel: headers.get("lossd-kernel"),
     device: null,
@@ -112,11 +116,50 @@ function fromHeaders(loss_name, headers, body) {
   };
 }
 
+/** @typedef {Pick<LossResult, "loss_name" | "reduction" | "params" | "options" | "shape">} About */
+
+/**
+ * Whether losses are over all samples, so that those of several requests make none of all.
+ * @param {About} result
+ */
+function isOverSamples({ loss_name, params }) {
+  return rowOf(loss_name) === "sample" && ["class", "all"].includes(String(params["per"]));
+}
+
+/** @param {string} loss_name */
+function rowOf(loss_name) {
+  return loss_name in LOSSES ? LOSSES[/** @type {LossName} */ (loss_name)].row : "";
+}
+
+/**
+ * The shape of the losses before any were reduced: it lacks the axes of a row, which has one.
+ * @param {About} result
+ * @returns {readonly number[]}
+ */
+function lossesShape(result) {
+  const { params, options, shape } = result;
+  const given = Number(options["class_axis"] ?? -1);
+  const classes = given < 0 ? given + shape.length : given;
+  switch (rowOf(result.loss_name)) {
+    case "box":
+      return shape.slice(0, -1);
+    case "classes":
+      return shape.filter((_, axis) => axis !== classes);
+    case "sample":
+      if (!isOverSamples(result)) return shape.slice(0, 1);
+      return params["per"] === "class" ? shape.slice(classes, classes + 1) : [1];
+    default:
+      return shape;
+  }
+}
+
 /**
  * The axes that are summed.
- * @param {Pick<LossResult, "reduction" | "options" | "shape">} result
+ * @param {About} result
  */
-function summedAxes({ reduction, options, shape }) {
+function summedAxes(result) {
+  const { reduction, options } = result;
+  const shape = lossesShape(result);
   if (reduction === "none") return new Set();
   const axes = /** @type {number[]} */ ([options["axis"] ?? shape.map((_, axis) => axis)].flat());
   return new Set(axes.map((axis) => (axis < 0 ? axis + shape.length : axis)));
@@ -125,7 +168,7 @@ function summedAxes({ reduction, options, shape }) {
 /** @param {LossResult} answer */
 function shapeLeft(answer) {
   const summed = summedAxes(answer);
-  return answer.shape.filter((_, axis) => !summed.has(axis));
+  return lossesShape(answer).filter((_, axis) => !summed.has(axis));
 }
 
 /**
@@ -143,6 +186,12 @@ export function merge(results) {
   const first = all[0];
   if (first === undefined) throw new RangeError("there are no results to merge");
   for (const other of all) refuseUnlike(first, other);
+  if (all.length > 1 && isOverSamples(first)) {
+    const per = `per: "${String(first.params["per"])}"`;
+    throw new RangeError(
+      `a ${first.loss_name} loss of ${per} is over all samples: score them in one request, or by per: "sample"`,
+    );
+  }
   /** @type {LossResult<any>} */
   const merged = { ...first, count: all.reduce((count, each) => count + each.count, 0) };
   for (const name of SUMS) {
@@ -160,14 +209,14 @@ export function merge(results) {
     merged.timing[stage] = (merged.timing[stage] ?? 0) + spent;
   }
   const rows = all.reduce((sum, each) => sum + (each.shape[0] ?? 0), 0);
-  const isSame = all.every((each) => same(each.shape.slice(1), first.shape.slice(1)));
+  const isSame = all.every((each) => each.shape.length && same(each.shape.slice(1), first.shape.slice(1)));
   merged.shape = isSame ? [rows, ...first.shape.slice(1)] : [];
   if (isByRow(first)) {
     return { ...merged, loss: joined(all.map(({ loss }) => /** @type {LossArray} */ (loss))) };
   }
   if (first.loss_terms !== undefined) {
     merged.loss_terms = addedUp(all.map(({ loss_terms }) => loss_terms ?? []));
-    if (typeof first.options["normalizer"] !== "number") {
+    if (typeof normalizerOf(first) !== "number") {
       merged.divisor_terms = addedUp(all.map(({ divisor_terms }) => divisor_terms ?? []));
     }
   }
@@ -237,8 +286,8 @@ function addedUp(results) {
  * @returns {any} A number or an array, as the loss that is there.
  */
 function reduced(result) {
-  const { loss, reduction, options, loss_terms, divisor_terms } = result;
-  const { normalizer } = options;
+  const { loss, reduction, loss_terms, divisor_terms } = result;
+  const normalizer = normalizerOf(result);
   if (typeof loss === "number") {
     if (reduction !== "mean") return result.sum;
     /** @type {Record<string, number>} */
@@ -260,6 +309,14 @@ function reduced(result) {
     return sum / nonzero(Math.max(divisor, least));
   });
   return { data, shape: loss.shape };
+}
+
+/**
+ * What a mean divides by, which some losses have among their own parameters.
+ * @param {LossResult<any>} result
+ */
+function normalizerOf({ params, options }) {
+  return options["normalizer"] ?? params["normalizer"];
 }
 
 /** @param {number} divisor */

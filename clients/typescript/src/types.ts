@@ -1,5 +1,9 @@
 // The types of requests and answers. This file has no code: nothing imports it when the client runs.
 
+import type { LossInputs, LossParams } from "./losses.js";
+
+export type * from "./losses.js";
+
 // ---- Tensors
 
 interface Float16Array extends ArrayBufferView {
@@ -46,27 +50,11 @@ export type Groups =
 
 // ---- Requests
 
-export type LossName = "bce" | "focal";
+/** The losses. */
+export type LossName = keyof LossParams;
 
-/** Names and meaning are the API's: docs/reference/api.md#parameters. The server checks the values. */
-export interface BceParams {
-  /** A number, or a tensor: [C] along `class_axis`, or what broadcasts to the inputs. */
-  readonly pos_weight?: number | TensorLike | null;
-  readonly normalizer?: "count" | "weight" | "positives" | number;
-  readonly class_axis?: number;
-  readonly targets_format?: "dense" | "index";
-  readonly background_index?: number | null;
-  readonly label_smoothing?: number;
-  readonly ignore_index?: number | "nan" | null;
-  readonly allow_nan?: boolean;
-}
-
-export interface FocalParams extends BceParams {
-  readonly gamma?: number;
-  /** The positives' share of the balance; one for each class in a list; null turns it off. */
-  readonly alpha?: number | readonly number[] | Float32Array | Float64Array | null;
-  readonly variant?: "sigmoid" | "exp" | "quality";
-}
+/** The names that inputs may have. */
+export type InputName = LossInputs[LossName];
 
 export interface Reduction {
   readonly reduction?: "none" | "sum" | "mean";
@@ -79,26 +67,21 @@ interface Beside {
 }
 
 /** Tensors by name, or one file that has them all. */
-export type Inputs =
-  | (Beside & {
-      readonly logits: TensorLike;
-      readonly targets: TensorLike;
-      readonly probabilities?: never;
-      readonly npz?: never;
-      readonly arrow?: never;
-    })
-  | (Beside & {
-      readonly probabilities: TensorLike;
-      readonly targets: TensorLike;
-      readonly logits?: never;
-      readonly npz?: never;
-      readonly arrow?: never;
-    })
-  | { readonly npz: Blob; readonly arrow?: never; readonly logits?: never; readonly probabilities?: never }
-  | { readonly arrow: Blob; readonly npz?: never; readonly logits?: never; readonly probabilities?: never };
+export type Inputs<Input extends InputName = "logits" | "probabilities"> =
+  | {
+      [Name in Input]: Beside & { readonly [Each in Name]: TensorLike } & {
+        readonly [Other in Exclude<InputName, Name>]?: never;
+      } & { readonly targets: TensorLike; readonly npz?: never; readonly arrow?: never };
+    }[Input]
+  | ({ readonly npz: Blob; readonly arrow?: never } & { readonly [Each in InputName]?: never })
+  | ({ readonly arrow: Blob; readonly npz?: never } & { readonly [Each in InputName]?: never });
 
-export type BceRequest = Inputs & BceParams & Reduction;
-export type FocalRequest = Inputs & FocalParams & Reduction;
+/** The requests of each loss; names and meaning are the API's: docs/reference/api.md#parameters. */
+export type LossRequests = {
+  readonly [Name in LossName]: Inputs<LossInputs[Name]> & LossParams[Name] & Reduction;
+};
+export type BceRequest = LossRequests["bce"];
+export type FocalRequest = LossRequests["focal"];
 
 export interface ReportParams {
   readonly groups?: Groups;
@@ -118,14 +101,24 @@ export interface ReportParams {
 export type Section =
   "totals" | "classes" | "groups" | "top" | "histogram" | "calibration" | "sweep" | "paired";
 
-export interface ReportRequests {
-  readonly bce: Inputs & BceParams & ReportParams;
-  readonly focal: Inputs & FocalParams & ReportParams;
-}
+export type ReportRequests = {
+  readonly [Name in LossName]: Inputs<LossInputs[Name]> & LossParams[Name] & ReportParams;
+};
 export type ReportRequest = ReportRequests[LossName];
 
 /** A request as it is sent. */
 export type ScoreRequest = { readonly [name: string]: any };
+
+/** What scores: the client. */
+export type Score = (loss: LossName, request: ScoreRequest, options?: CallOptions) => Promise<any>;
+
+/** What the client has to know of a loss. */
+export interface LossFacts {
+  /** Its own parameters. */
+  readonly own: readonly string[];
+  /** What has one loss; "": each element. */
+  readonly row: "" | "classes" | "sample" | "box";
+}
 
 /** One number, unless `reduction: "none"` or `axis` asks for more. */
 export interface LossMethod<Request> {

@@ -233,12 +233,12 @@ function isWhole({ found }) {
 }
 
 /**
- * Whether a request has either of two files. Logits and probabilities share their slot.
+ * Whether a request has either of two files. Logits, probabilities and boxes share their slot.
  * @param {Item} one
  * @param {Item} other
  */
 function isOfSameSlot({ place: one }, { place: other }) {
-  const slots = [one, other].map((place) => (place === "probabilities" ? "logits" : place));
+  const slots = [one, other].map((place) => (place === "probabilities" || place === "boxes" ? "logits" : place));
   return slots[0] === slots[1] && one !== "" && one !== "groups";
 }
 

@@ -7,7 +7,7 @@ import { exampleFiles } from "./example.js";
 import { FileList, takeFiles } from "./file_list.js";
 import { recognise } from "./files.js";
 import { LossFields } from "./loss_fields.js";
-import { assumed, classIds, missing, misfits } from "./places.js";
+import { assumed, classIds, isInputs, missing, misfits } from "./places.js";
 import { problemElement } from "./problems.js";
 import { filesOf, score } from "./requests.js";
 import { session } from "./session.js";
@@ -187,12 +187,12 @@ class Form {
   #show() {
     const { items } = this.#files;
     this.#loss.suggestClassIds(classIds(items, this.#loss.asked(items).classAxis));
-    const { params, classAxis, hasClassIds } = this.#loss.asked(items);
+    const { params, classAxis, hasClassIds, lossOf } = this.#loss.asked(items);
     this.#notes.replaceChildren(
-      ...misfits(items, classAxis, hasClassIds).map((text) => element("li", {}, [text])),
+      ...misfits(items, classAxis, hasClassIds, lossOf).map((text) => element("li", {}, [text])),
     );
     this.#hint.textContent = assumed(items);
-    const next = missing(items);
+    const next = missing(items, lossOf);
     this.#next.textContent = next ?? "";
     const isComplete = next === null && this.#isReady;
     this.#go.disabled = !isComplete || this.#controller !== null;
@@ -205,7 +205,8 @@ class Form {
   }
 
   async #run() {
-    if (this.#controller !== null || missing(this.#files.items) !== null || !this.#isReady) return;
+    const next = missing(this.#files.items, this.#loss.lossOf);
+    if (this.#controller !== null || next !== null || !this.#isReady) return;
     this.#controller = new AbortController();
     this.#problems.replaceChildren();
     this.#running.hidden = false;
@@ -274,7 +275,7 @@ class Form {
  * @param {readonly Item[]} items
  */
 function nameOf(items) {
-  const main = items.find(({ place }) => place === "logits" || place === "probabilities") ?? items[0];
+  const main = items.find(isInputs) ?? items[0];
   return main?.found.file.name ?? "";
 }
 

@@ -1,12 +1,13 @@
 // The fields of the loss and its parameters.
 
+import { LOSSES } from "./client/methods.js";
 import { element } from "./elements.js";
 import { controlsOf, valueOf, valuesOf } from "./parameters.js";
 import { sectionsOf } from "./places.js";
 
 /** @import { Info } from "./client/index.js" */
 /** @import { Control } from "./parameters.js" */
-/** @import { Item } from "./places.js" */
+/** @import { Item, LossOf } from "./places.js" */
 
 const GAMMAS = [0, 0.5, 1, 1.5, 2, 3];
 /** The loss whose gammas a report can sweep. */
@@ -71,6 +72,20 @@ export class LossFields {
 
   get name() {
     return this.#select.value;
+  }
+
+  /**
+   * What has one loss; a loss that an operator added is of elements.
+   * @returns {LossOf}
+   */
+  get lossOf() {
+    return /** @type {Readonly<Record<string, { row: LossOf }>>} */ (LOSSES)[this.name]?.row ?? "";
+  }
+
+  /** Whether targets are class ids; null where their shape says it. */
+  get hasClassIds() {
+    const format = this.#value("targets_format");
+    return format === null && this.lossOf === "classes" ? null : format === "index";
   }
 
   /** @param {Info["losses"]} losses */
@@ -141,6 +156,11 @@ export class LossFields {
   suggestClassIds(classes) {
     const ids = `integers from 0 to ${classes - 1}, with one dimension less than the inputs`;
     this.#classIdsText.textContent = ` The targets are class ids (targets_format=index): ${ids}`;
+    if (this.lossOf === "classes" || this.#value("targets_format") === undefined) {
+      if (!this.#classIdsRow.hidden) this.#write("targets_format", null);
+      this.#classIdsRow.hidden = true; // by shape, or there are none
+      return;
+    }
     const isLikely = classes > 0;
     if (this.#classIdsRow.hidden !== isLikely) return; // it stands as it was
     this.#classIdsRow.hidden = !isLikely;
@@ -162,7 +182,8 @@ export class LossFields {
     return {
       params: { ...params, ...sweep, ...(sections && { sections }) },
       classAxis,
-      hasClassIds: this.#value("targets_format") === "index",
+      hasClassIds: this.hasClassIds,
+      lossOf: this.lossOf,
     };
   }
 }

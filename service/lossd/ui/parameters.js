@@ -14,6 +14,9 @@ import { element } from "./elements.js";
 /** Those that have no control: a report has no use for them, or the files say them. */
 const NOT_ASKED = ["reduction", "axis", "report", "first_row", "group_names", "sweep"];
 
+/** The loss that has all shared parameters, and none of its own. */
+const PLAIN = "bce";
+
 /** A parameter that is off, beside its default. */
 const OFF = null;
 
@@ -26,8 +29,9 @@ const OFF = null;
 export function controlsOf(losses, name) {
   const loss = losses.find((each) => each.name === name);
   const parameters = (loss?.parameters ?? []).filter((each) => !NOT_ASKED.includes(each.name));
+  const shared = losses.find((each) => each.name === PLAIN)?.parameters ?? [];
   /** @param {Parameter} parameter */
-  const isOwn = ({ name }) => losses.some(({ parameters }) => !parameters.some((each) => each.name === name));
+  const isOwn = ({ name }) => !shared.some((each) => each.name === name);
   const isFirst = (/** @type {Parameter} */ parameter) => isOwn(parameter) || parameter.name === "pos_weight";
   return {
     first: [...parameters.filter(isOwn), ...parameters.filter((each) => isFirst(each) && !isOwn(each))].map(

@@ -1,5 +1,6 @@
 // Places: what a file can stand for in a request, told by its name, its type, or people, never by its values.
 
+import { INPUTS } from "./client/methods.js";
 import { isInteger } from "./heads.js";
 
 /** @import { ArrayHead } from "./heads.js" */
@@ -7,8 +8,11 @@ import { isInteger } from "./heads.js";
 
 /**
  * What a file stands for; "" while nobody has said it.
- * @typedef {"logits" | "probabilities" | "targets" | "baseline" | "weight" | "pos_weight" | "mask" | "groups"
- *   | "ids" | "classes" | ""} Place
+ * @typedef {"logits" | "probabilities" | "boxes" | "targets" | "baseline" | "weight" | "pos_weight" | "mask"
+ *   | "groups" | "ids" | "classes" | ""} Place
+ *
+ * What has one loss, where that is not each input: the classes of a row, a sample, a box; "" elsewhere.
+ * @typedef {"" | "classes" | "sample" | "box"} LossOf
  *
  * A file, its place, for groups what they are called, whether its type said the place, and whether it was
  * scored.
@@ -19,6 +23,7 @@ import { isInteger } from "./heads.js";
 export const PLACE_TEXT = {
   logits: "logits",
   probabilities: "probabilities",
+  boxes: "predicted boxes",
   targets: "targets",
   baseline: "another model",
   groups: "groups of rows",
@@ -31,7 +36,18 @@ export const PLACE_TEXT = {
 
 /** @type {Readonly<Record<Found["kind"], readonly Exclude<Place, "">[]>>} */
 export const PLACES_OF = {
-  npy: ["logits", "probabilities", "targets", "baseline", "groups", "ids", "weight", "pos_weight", "mask"],
+  npy: [
+    "logits",
+    "probabilities",
+    "boxes",
+    "targets",
+    "baseline",
+    "groups",
+    "ids",
+    "weight",
+    "pos_weight",
+    "mask",
+  ],
   lines: ["classes", "ids", "groups"],
   npz: [],
   arrow: [],
@@ -42,6 +58,8 @@ export const PLACES_OF = {
 const NPY_WORDS = [
   ["pos_weight", /\bpos weights?\b/],
   ["baseline", /\b(baseline|old|previous|before)\b/],
+  ["targets", /\b(targets?|labels?|gt|truth)\b.*\bb?box(es)?\b|\bb?box(es)?\b.*\b(targets?|labels?|gt|truth)\b/],
+  ["boxes", /\bb?box(es)?\b/],
   ["weight", /\bweights?\b/],
   ["mask", /\b(mask|valid)\b/],
   ["groups", /\b(groups?|cameras?|sites?|slices?|domains?)\b/],
@@ -92,7 +110,7 @@ export function placeByType(items) {
   const open = items.filter(({ found, place }) => found.kind === "npy" && place === "");
   const [float, ...floats] = open.filter(({ found }) => isFloat(found));
   const [whole, ...wholes] = open.filter(({ found }) => !isFloat(found));
-  const inputs = items.find(({ place }) => place === "logits" || place === "probabilities");
+  const inputs = items.find(isInputs);
   const hasTargets = items.some(({ place }) => place === "targets");
   const isTargets = !hasTargets && whole !== undefined && wholes.length === 0;
   /** @type {[Item, Place][]} */
@@ -101,6 +119,11 @@ export function placeByType(items) {
   const other = inputs ?? found[0]?.[0];
   if (isTargets && other && canBeTargets(whole.found, other.found)) found.push([whole, "targets"]);
   return found;
+}
+
+/** @param {Item} item */
+export function isInputs({ place }) {
+  return INPUTS.includes(place);
 }
 
 /** @param {Found} found */
@@ -130,7 +153,7 @@ export function isOfSecondModel({ found, place }, inputs, items) {
   if (place !== "" || found.kind !== "npy" || inputs.found.kind !== "npy" || !isFloat(found)) return false;
   const byName = placeByName(found);
   return (
-    (inputs.place === "logits" || inputs.place === "probabilities") &&
+    isInputs(inputs) &&
     (byName === "" || byName === inputs.place) &&
     same(found.head.shape, inputs.found.head.shape) &&
     items.some((other) => other.place === "targets")
@@ -163,6 +186,8 @@ export function stem(name) {
   return name.replace(/\.[^.]*$/, "");
 }
 
+const SCORED = /** @type {Place[]} */ (INPUTS);
+
 /**
  * The array at a place.
  * @param {readonly Item[]} items
@@ -193,7 +218,7 @@ export function sectionsOf(items, classAxis) {
     const head = found.kind === "npy" ? found.head : null;
     return [{ name: place, head, axes: head?.shape.length ?? null }];
   });
-  const axes = members.find(({ name }) => name === "logits" || name === "probabilities")?.axes;
+  const axes = members.find(({ name }) => INPUTS.includes(name))?.axes;
   if (!axes) return null;
   const hasClasses = classAxis < 0 ? classAxis + axes > 0 : classAxis > 0;
   const hasGroups = members.some(({ name }) => name === "groups" || name.startsWith("group."));
@@ -214,7 +239,7 @@ export function sectionsOf(items, classAxis) {
  * @returns {number} 0 if they are none. Of one class there are no ids: 0 and 1 are whether it is there.
  */
 export function classIds(items, classAxis) {
-  const inputs = headAt(items, "logits", "probabilities");
+  const inputs = headAt(items, ...SCORED);
   const targets = headAt(items, "targets");
   if (!inputs || !targets || !isInteger(targets.dtype)) return 0;
   const classes = inputs.shape.at(classAxis) ?? 0;
@@ -225,11 +250,12 @@ export function classIds(items, classAxis) {
  * What cannot fit, as far as shapes say. The server judges.
  * @param {readonly Item[]} items
  * @param {number} classAxis
- * @param {boolean} hasClassIds Whether the targets are class ids.
+ * @param {boolean | null} hasClassIds Whether the targets are class ids; null if their shape says it.
+ * @param {LossOf} lossOf What has one loss.
  * @returns {string[]} Sentences.
  */
-export function misfits(items, classAxis, hasClassIds) {
-  const inputs = headAt(items, "logits", "probabilities");
+export function misfits(items, classAxis, hasClassIds, lossOf) {
+  const inputs = headAt(items, ...SCORED);
   if (inputs === null) return [];
   const shape = inputs.shape;
   const axis = classAxis < 0 ? classAxis + shape.length : classAxis;
@@ -242,8 +268,9 @@ export function misfits(items, classAxis, hasClassIds) {
   };
   const targets = headAt(items, "targets");
   if (targets) {
-    const expected = hasClassIds ? without(shape, axis) : shape;
-    const remedy = hasClassIds
+    const areIds = hasClassIds ?? targets.shape.length < shape.length;
+    const expected = areIds ? without(shape, axis) : shape;
+    const remedy = areIds
       ? `Class ids have shape ${shapeText(expected)}.`
       : targets.shape.length === shape.length - 1 && shape[axis] === 1
         ? "Add the axis of the class, by targets[:, None]."
@@ -266,10 +293,25 @@ export function misfits(items, classAxis, hasClassIds) {
     );
   for (const name of /** @type {const} */ (["weight", "mask"])) {
     const head = headAt(items, name);
-    if (head)
-      check(name, head.shape, broadcasts(head.shape, shape), "A value for each row has shape [N, 1].");
+    const losses = lossesShape(shape, axis, lossOf);
+    const remedy = lossOf ? `A value for each loss has shape ${shapeText(losses)}.` : BY_ROW;
+    if (head) check(name, head.shape, broadcasts(head.shape, losses), remedy);
   }
   return [...found, ...lengthMisfits(items, shape[0] ?? 0, shape.length > 1 ? (shape[axis] ?? null) : null)];
+}
+
+const BY_ROW = "A value for each row has shape [N, 1].";
+
+/**
+ * The shape of the losses of inputs.
+ * @param {readonly number[]} shape
+ * @param {number} axis That of the classes.
+ * @param {LossOf} lossOf
+ */
+function lossesShape(shape, axis, lossOf) {
+  if (lossOf === "classes") return without(shape, axis);
+  if (lossOf === "box") return shape.slice(0, -1);
+  return lossOf === "sample" ? shape.slice(0, 1) : shape;
 }
 
 /**
@@ -341,9 +383,10 @@ export function shapeText(shape) {
 /**
  * What a request still lacks.
  * @param {readonly Item[]} items
+ * @param {LossOf} lossOf What has one loss.
  * @returns {string | null} A sentence that says what to do; null if nothing is missing.
  */
-export function missing(items) {
+export function missing(items, lossOf) {
   const whole = items.find(({ found }) => found.kind === "npz" || found.kind === "arrow");
   const unplaced = items.find(({ found, place }) => place === "" && PLACES_OF[found.kind].length > 0);
   if (items.length === 0) return "";
@@ -354,7 +397,11 @@ export function missing(items) {
       ? `${whole.found.file.name} holds all arrays and goes alone. Remove it, or ${other.found.file.name}.`
       : null;
   }
-  if (!items.some(({ place }) => place === "logits" || place === "probabilities"))
-    return "Add the model's logits or probabilities.";
+  const wanted = lossOf === "box" ? ["boxes"] : ["logits", "probabilities"];
+  if (!items.some(({ place }) => wanted.includes(place))) {
+    if (lossOf === "box") return "Add the predicted boxes.";
+    const isOfBoxes = items.some(({ place }) => place === "boxes");
+    return isOfBoxes ? "Choose the loss box for these boxes." : "Add the model's logits or probabilities.";
+  }
   return items.some(({ place }) => place === "targets") ? null : "Add the targets.";
 }

@@ -1,5 +1,6 @@
 // Files that cannot be used: what each is, and the command that makes one of it that can.
 
+import { INPUTS } from "./client/methods.js";
 import { itemSize } from "./heads.js";
 import { isUnsafe, pathOf, pythonText, shellWord, shown } from "./quoting.js";
 import { placeOfArray, shapeText, stem } from "./places.js";
@@ -148,7 +149,6 @@ export function notNumbers(name, dtype) {
   );
 }
 
-const INPUTS = ["logits", "probabilities"];
 const TENSORS = [...INPUTS, "targets", "weight", "pos_weight", "mask", "baseline", "groups", "ids"];
 
 /**

@@ -12,7 +12,7 @@ import { session } from "./session.js";
  * What is scored, by place. Tensors are .npy files; ids may be names of rows, groups columns of labels by
  * name.
  * @typedef {{
- *   logits?: Blob, probabilities?: Blob, targets?: Blob, weight?: Blob, pos_weight?: Blob, mask?: Blob,
+ *   logits?: Blob, probabilities?: Blob, boxes?: Blob, targets?: Blob, weight?: Blob, pos_weight?: Blob, mask?: Blob,
  *   baseline?: Blob, npz?: Blob, arrow?: Blob, ids?: Blob | readonly string[], groups?: Groups,
  * }} Files
  *

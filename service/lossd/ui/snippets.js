@@ -1,6 +1,7 @@
 // The form's request as commands: curl, Python, and lossd report. Each runs in the folder of the files, and
 // gives the page's numbers; what a command cannot say is said in a comment.
 
+import { INPUTS, LOSSES } from "./client/methods.js";
 import { encode, encodeReport } from "./client/request.js";
 import { isUnsafe, pathOf, pythonText as quoted, shellWord as shell, shown } from "./quoting.js";
 
@@ -14,9 +15,8 @@ const TYPES = /** @type {const} */ ({
   npz: "application/x-npz",
   arrow: "application/vnd.apache.arrow.stream",
 });
-const TENSORS = /** @type {const} */ ([
-  "logits",
-  "probabilities",
+const TENSORS = /** @type {Place[]} */ ([
+  ...INPUTS,
   "targets",
   "weight",
   "pos_weight",
@@ -24,7 +24,7 @@ const TENSORS = /** @type {const} */ ([
   "baseline",
 ]);
 /** The losses that the Python client and the command have. */
-const KNOWN = ["bce", "focal"];
+const KNOWN = Object.keys(LOSSES);
 
 /** @param {readonly Item[]} items */
 function wholeOf(items) {
@@ -196,7 +196,7 @@ function python(value) {
  */
 export function commandText(asked) {
   const { loss, params, items, address } = asked;
-  if (!KNOWN.includes(loss)) return `# lossd report has ${KNOWN.join(" and ")} alone. Use curl.`;
+  if (!KNOWN.includes(loss)) return `# lossd report has no loss ${shell(shown(loss))}. Use curl.`;
   const unsafe = unsafeNote(items);
   if (unsafe) return unsafe;
   const reason = cannotCommand(items);
@@ -263,6 +263,7 @@ function inputWords(items) {
     return [
       ...file("logits"),
       ...file("probabilities"),
+      ...file("boxes"),
       ...file("targets"),
       ...(file("probabilities").length ? ["--probabilities"] : []),
       ...others.flatMap((place) => file(place).map((name) => `--${place.replace("_", "-")} ${name}`)),

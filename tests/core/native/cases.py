@@ -195,7 +195,8 @@ class Draw:
         name, (dtype, inputs) = next(iter(arrays.items()))
         other = np.roll(inputs, 4 if loss.row == "box" else 1)
         if self.chance(0.15):
-            other.reshape(-1)[int(self.rng.integers(other.size))] = np.nan
+            wrong = -1.0 if loss.row == "box" else np.nan
+            other.reshape(-1)[self.place(loss, other.size)] = wrong
         found: dict[str, tuple[str, Float64Array]] = {}
         found["baseline"] = (dtype if self.chance(0.5) else self.dtype(name), other)
         found["ids"] = (
@@ -235,12 +236,24 @@ class Draw:
                 found[name] = ("float64", values * (self.rng.random(shape[class_axis]) > 0.1))
         if self.chance(0.3):
             found["mask"] = (self.dtype("mask"), (self.rng.random(self.narrowed(lost)) < 0.7).astype(float))
-        if self.chance(0.28):
-            name = self.one_of([name for name in found if name not in ("alpha", "class_weight")][-2:])
-            values = found[name][1].reshape(-1)
-            wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])
-            values[int(self.rng.integers(values.size))] = wrong
+        if self.chance(0.35):
+            self.spoil(loss, found)
         return found
+
+    def spoil(self, loss: Loss, found: dict[str, tuple[str, Float64Array]]) -> None:
+        """Put a value that may be wrong into one of the tensors."""
+        names = [name for name in found if name not in ("alpha", "class_weight")]
+        if "pos_weight" in found and self.chance(0.5):
+            names = ["pos_weight"]
+        name = self.one_of(names)
+        values = found[name][1].reshape(-1)
+        wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])
+        values[self.place(loss, values.size)] = wrong
+
+    def place(self, loss: Loss, size: int) -> int:
+        """Where to put a wrong value; of boxes, into what says their size."""
+        place = int(self.rng.integers(size))
+        return place | 2 if loss.row == "box" and size % 4 == 0 else place
 
     def inputs(self, name: str, shape: tuple[int, ...], params: dict[str, Any]) -> Float64Array:
         if name == "boxes":

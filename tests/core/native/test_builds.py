@@ -27,7 +27,7 @@ from lossd.core.report.spec import SECTIONS
 from lossd.types import ITEMSIZE, RequestError
 from scripts import build_native
 
-COUNT = int(os.environ.get("LOSSD_NATIVE_CASES", "600"))
+COUNT = int(os.environ.get("LOSSD_NATIVE_CASES", "1200"))
 SEED = int(os.environ.get("LOSSD_NATIVE_SEED", "0"))
 FLAGS = build_native.WIDTHS.get(platform.machine(), {})
 HERE = [] if why_missing() else [width for width in WIDTHS[WIDTHS.index(best_width()) :] if width in FLAGS]

@@ -159,9 +159,10 @@ class _Document:
     @property
     def _pair_columns(self) -> dict[str, str]:
         """The same in lists of pairs."""
+        if self._loss.row and not self._by_target:
+            return {}
         value = "confidence" if self._by_target else _VALUES[self._inputs]
-        own = {value: "input", f"baseline_{value}": "baseline_input", "target": "target"}
-        return own if self._by_target or not self._loss.row else {}
+        return {value: "input", f"baseline_{value}": "baseline_input", "target": "target"}
 
     def histogram(self) -> Section:
         """Return how many losses of elements, and of rows, each bin has."""

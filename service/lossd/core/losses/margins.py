@@ -30,7 +30,8 @@ def squared(
     off = sum_of(x, -y.target.hi)
     square = product_of(off.hi, off.hi)
     square = Pair(square.hi, square.lo + 2.0 * off.hi * _finite_low(off))
-    return square.hi + _finite_low(square)
+    # where x - y is exact, which is usual, its square is rounded once
+    return torch.where(off.lo == 0.0, square.hi, square.hi + _finite_low(square))
 
 
 def hinge(

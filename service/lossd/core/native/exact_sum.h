@@ -190,6 +190,7 @@ static inline double beyond_cuts(double value)
 /* LANES numbers, computed with side by side. */
 typedef double lanes __attribute__((vector_size(8 * LANES)));
 typedef int64_t lane_bits __attribute__((vector_size(8 * LANES)));
+typedef uint64_t lane_words __attribute__((vector_size(8 * LANES))); /* their sums may wrap around */
 
 static inline lanes load_lanes(const double *values)
 {

@@ -7,15 +7,22 @@
 /* The second number of a pair, 0 where the first is infinite or NaN. */
 LOSSD_INLINE double lossd_finite_low(lossd_two a) { return fabs(a.hi) <= DBL_MAX ? a.lo : 0.0; }
 
-/* (x - y)^2 */
+/* (x - y)^2; where x - y is exact, its square rounded once */
 static void lossd_squared(const formula *how, int n, const double *restrict x, const double *restrict y,
                           const double *restrict k, const double *restrict a, double *restrict value) {
+    int64_t inexact = 0;
     (void)how, (void)k, (void)a;
+    for (int i = 0; i < n; i++) {
+        lossd_two off = lossd_sum(x[i], -y[i]);
+        value[i] = off.hi * off.hi;
+        inexact |= off.lo != 0.0;
+    }
+    if (!inexact) return; /* as is usual for float32 */
     for (int i = 0; i < n; i++) {
         lossd_two off = lossd_sum(x[i], -y[i]);
         lossd_two square = lossd_product(off.hi, off.hi);
         square.lo = square.lo + 2.0 * off.hi * lossd_finite_low(off);
-        value[i] = square.hi + lossd_finite_low(square);
+        value[i] = off.lo == 0.0 ? square.hi : square.hi + lossd_finite_low(square);
     }
 }
 

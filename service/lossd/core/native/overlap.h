@@ -54,9 +54,9 @@ static void lossd_multiply(const lossd_probabilities *restrict of, const double 
     }
 }
 
-/* The three sums of a row's numbers, and that of its targets, each the exact sum of two doubles. */
+/* The three sums of a row's numbers, each the exact sum of its parts, and that of its targets. */
 typedef struct {
-    double tp[2], fp[2], fn[2], targets;
+    double tp[ROW_CUTS], fp[ROW_CUTS], fn[ROW_CUTS], targets;
 } lossd_hard_sums;
 
 static const lane_bits LOSSD_LANE = {
@@ -69,11 +69,12 @@ static const lane_bits LOSSD_LANE = {
 #endif
 };
 
-/* The sums of up to BLOCK numbers whose targets are 0 and 1, behind which there is room for LANES numbers; 0
- * where the two cuts (row_sums.h) leave something, or a number is NaN.
+/* The sums of up to BLOCK numbers whose targets are 0 and 1, behind which there is room for LANES numbers, from
+ * some cuts (row_sums.h); 0 where these leave something, or a number is NaN.
  */
-LOSSD_INLINE int lossd_add_hard(const double *p, const double *q, const double *y, int n, lossd_hard_sums *to) {
-    lanes all[2] = {{0}}, tp[2] = {{0}}, fn[2] = {{0}}, targets = {0};
+LOSSD_INLINE int lossd_cut_hard(int cuts, const double *p, const double *q, const double *y, int n,
+                                lossd_hard_sums *to) {
+    lanes all[ROW_CUTS] = {{0}}, tp[ROW_CUTS] = {{0}}, fn[ROW_CUTS] = {{0}}, targets = {0};
     lane_bits left = {0};
     for (int i = 0; i < n; i += LANES) {
         const lane_bits mine = LOSSD_LANE < n - i;
@@ -82,24 +83,31 @@ LOSSD_INLINE int lossd_add_hard(const double *p, const double *q, const double *
         lanes value = (lanes)((lane_bits)load_lanes(p + i) & mine);
         lanes other = (lanes)((lane_bits)load_lanes(q + i) & positive), part;
         targets += target;
-        for (int level = 0; level < 2; level++) {
-            part = (value + UNIT_CUT[level]) - UNIT_CUT[level];
-            all[level] += part;
-            tp[level] += (lanes)((lane_bits)part & positive);
+        for (int cut = 0; cut < cuts; cut++) {
+            part = (value + UNIT_CUT[cut]) - UNIT_CUT[cut];
+            all[cut] += part;
+            tp[cut] += (lanes)((lane_bits)part & positive);
             value -= part;
-            part = (other + UNIT_CUT[level]) - UNIT_CUT[level];
-            fn[level] += part;
+            part = (other + UNIT_CUT[cut]) - UNIT_CUT[cut];
+            fn[cut] += part;
             other -= part;
         }
         left |= (lane_bits)value | (lane_bits)other;
     }
-    for (int level = 0; level < 2; level++) {
-        to->tp[level] = add_lanes(tp[level]);
-        to->fp[level] = add_lanes(all[level]) - to->tp[level];
-        to->fn[level] = add_lanes(fn[level]);
+    for (int cut = 0; cut < ROW_CUTS; cut++) {
+        to->tp[cut] = cut < cuts ? add_lanes(tp[cut]) : 0.0;
+        to->fp[cut] = cut < cuts ? add_lanes(all[cut]) - to->tp[cut] : 0.0;
+        to->fn[cut] = cut < cuts ? add_lanes(fn[cut]) : 0.0;
     }
     to->targets = add_lanes(targets);
     return !any_lane(left);
+}
+
+/* The same from two cuts, or where these have once left something, as of very sure predictions, from all. */
+static int lossd_add_hard(int *sure, const double *p, const double *q, const double *y, int n, lossd_hard_sums *to) {
+    if (!*sure && lossd_cut_hard(2, p, q, y, n, to)) return 1;
+    *sure = 1;
+    return lossd_cut_hard(ROW_CUTS, p, q, y, n, to);
 }
 
 static int lossd_are_hard(const double *y, int n) {
@@ -123,17 +131,15 @@ static int lossd_tversky_of_rows(const formula *how, double alpha, double beta, 
     lossd_probabilities of;
     lossd_products_of_rows products;
     double tp[BLOCK], fp[BLOCK], fn[BLOCK];
-    int multiplied = 0;
+    int multiplied = 0, sure = 0;
     if (!read_rows(rows, 0, n * size)) return 0;
     lossd_probabilities_of(how, rows, n * size, &of);
     const int hard = size >= SHORT_ROW && lossd_are_hard(rows->y, n * size), step = hard ? 1 : n;
     for (int i = 0; i < n; i += step) {
         lossd_hard_sums sums;
         const int at = i * size;
-        if (hard && lossd_add_hard(of.p + at, of.q + at, rows->y + at, size, &sums)) {
-            tp[i] = sums.tp[0] + sums.tp[1];
-            fp[i] = sums.fp[0] + sums.fp[1];
-            fn[i] = sums.fn[0] + sums.fn[1];
+        if (hard && lossd_add_hard(&sure, of.p + at, of.q + at, rows->y + at, size, &sums) &&
+            add_four(sums.tp, tp + i) && add_four(sums.fp, fp + i) && add_four(sums.fn, fn + i)) {
             to->targets[i] = sums.targets;
             continue;
         }
@@ -149,9 +155,9 @@ static int lossd_tversky_of_rows(const formula *how, double alpha, double beta, 
     return 1;
 }
 
-static void lossd_add_two(wide_sum *sum, const double values[2]) {
-    add_number(sum, values[0]);
-    add_number(sum, values[1]);
+static void lossd_add_parts(wide_sum *sum, const double parts[ROW_CUTS]) {
+    for (int cut = 0; cut < ROW_CUTS; cut++)
+        if (parts[cut] != 0.0) add_number(sum, parts[cut]);
 }
 
 /* One long row, piece by piece. */
@@ -160,16 +166,17 @@ static int lossd_tversky_of_row(const formula *how, double alpha, double beta, r
     lossd_probabilities of;
     lossd_products_of_rows products;
     wide_sum *const all[] = {&tp, &fp, &fn, &targets};
+    int sure = 0;
     for (int i = 0; i < 4; i++) clear_sum(all[i]);
     for (int64_t from = 0; from < rows->size; from += BLOCK) {
         const int n = rows->size - from < BLOCK ? (int)(rows->size - from) : BLOCK;
         lossd_hard_sums sums;
         if (!read_rows(rows, from, n)) return 0;
         lossd_probabilities_of(how, rows, n, &of);
-        if (lossd_are_hard(rows->y, n) && lossd_add_hard(of.p, of.q, rows->y, n, &sums)) {
-            lossd_add_two(&tp, sums.tp);
-            lossd_add_two(&fp, sums.fp);
-            lossd_add_two(&fn, sums.fn);
+        if (lossd_are_hard(rows->y, n) && lossd_add_hard(&sure, of.p, of.q, rows->y, n, &sums)) {
+            lossd_add_parts(&tp, sums.tp);
+            lossd_add_parts(&fp, sums.fp);
+            lossd_add_parts(&fn, sums.fn);
             add_number(&targets, sums.targets);
             continue;
         }

@@ -88,7 +88,7 @@ ROW_INLINE lanes lossd_exps_of(int near, lanes t, lanes low) {
     lane_bits bits = (lane_bits)shifted;
     lanes high = lossd_of_table(LOSSD_ROOTS, bits);
     lanes value = high + (lossd_of_table(LOSSD_ROOTS_LOW, bits) + high * q);
-    if (near) return (lanes)((lane_bits)value - ((bits & ~15) << 48));
+    if (near) return (lanes)((lane_words)value - ((lane_words)(bits & ~15) << 48));
     lane_bits power = (bits & 0xffff) >> 4, half = power >> 1;
     return value * (lanes)((1023 - half) << 52) * (lanes)((1023 - (power - half)) << 52);
 }

@@ -1,0 +1,159 @@
+"""`lossd score` and `lossd report` of every loss against a real server: files, tables, and wrong usage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from client.cli import reported
+from client.cli.scored import answer, refused, run
+from client.losses import PARAMS, ROWS, tensors_of
+from client.playback import Playback
+from lossd_client import LossClient
+from lossd_client._calls.parameters import LOSSES
+from lossd_client.cli.inputs import blocks as inputs
+
+
+@pytest.fixture
+def client(base_url: str) -> Iterator[LossClient]:
+    with LossClient(base_url) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _in_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Makes blocks so small that every input has many."""
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 500)
+    monkeypatch.chdir(tmp_path)
+
+
+def options_of(name: str) -> list[str]:
+    """The options of a loss's parameters."""
+    found = []
+    for parameter, value in PARAMS[name].items():
+        text = value if isinstance(value, str) else ",".join(map(repr, np.ravel(value).tolist()))
+        found += [f"--{parameter.replace('_', '-')}", text]
+    return found
+
+
+def saved(name: str) -> dict[str, Any]:
+    """Save the tensors of a loss, each in a file of its own."""
+    tensors = tensors_of(name)
+    for each, array in tensors.items():
+        np.save(f"{each}.npy", array)
+    return tensors
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_files_of_each_loss(client: LossClient, base_url: str, name: str) -> None:
+    tensors, files = saved(name), [f"{LOSSES[name].inputs[0]}.npy", "targets.npy"]
+    beside = ["--loss", name, "--weight", "weight.npy", "--mask", "mask.npy", *options_of(name)]
+    ask: Any = getattr(client, name)
+    whole = ask(**tensors, **PARAMS[name])
+    found = answer(base_url, *files, *beside)
+    assert (found["loss"], found["sum"], found["count"]) == (whole.loss, whole.sum, whole.count)
+    done = run(base_url, *files, *beside, "--reduction", "none", "--out", "losses.npy")
+    assert done.exit_code == 0, done.stderr
+    each = ask(**tensors, **PARAMS[name], reduction="none").loss
+    np.testing.assert_array_equal(np.load("losses.npy"), each)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_tables_and_shards_of_each_loss(client: LossClient, base_url: str, name: str) -> None:
+    tensors = tensors_of(name)
+    del tensors["mask"]
+    weight = tensors["weight"] = tensors["weight"].reshape(ROWS, -1)[:, 0]
+    columns = {each: array.tolist() for each, array in tensors.items()}
+    half = pa.table(columns).slice(0, 11)
+    parquet.write_table(half, "part-0.parquet")
+    parquet.write_table(pa.table(columns).slice(11), "part-1.parquet")
+    whole_weight = weight if LOSSES[name].row else weight[:, None]
+    ask: Any = getattr(client, name)
+    whole = ask(**{**tensors, "weight": whole_weight}, **PARAMS[name], normalizer="weight")
+    beside = ["--loss", name, "--weight-column", "weight", *options_of(name), "--normalizer", "weight"]
+    found = answer(base_url, "part-0.parquet", "part-1.parquet", *beside)
+    assert (found["loss"], found["count"]) == (whole.loss, whole.count)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "box"])
+def test_rows_by_group(client: LossClient, base_url: str, name: str) -> None:
+    tensors = saved(name)
+    groups = np.arange(ROWS) % 3
+    np.save("camera.npy", groups)
+    files = [f"{LOSSES[name].inputs[0]}.npy", "targets.npy"]
+    found = answer(base_url, *files, "--loss", name, "--by", "camera.npy")
+    ask: Any = getattr(client, name)
+    for group in found["groups"]:
+        rows = groups == group["group"]
+        assert group["loss"] == ask(tensors[LOSSES[name].inputs[0]][rows], tensors["targets"][rows]).loss
+
+
+def test_classes_in_columns(client: LossClient, base_url: str) -> None:
+    x, ids = np.random.default_rng(1).normal(size=(30, 3)), np.arange(30) % 3
+    lines = [f"{','.join(map(repr, row))},{label}" for row, label in zip(x.tolist(), ids, strict=True)]
+    Path("scores.csv").write_text("\n".join(["a,b,c,label", *lines]))
+    table = ("scores.csv", "--logits-columns", "a,b,c", "--targets-column", "label")
+    found = answer(base_url, *table, "--loss", "cross_entropy", "--label-smoothing", "0.1")
+    assert found["loss"] == client.cross_entropy(x, ids, label_smoothing=0.1).loss
+    np.savetxt("weights.csv", [1.0, 2.0, 4.0], header="weight", comments="")
+    found = answer(base_url, *table, "--loss", "cross_entropy", "--class-weight", "weights.csv")
+    assert found["loss"] == client.cross_entropy(x, ids, class_weight=[1, 2, 4]).loss
+
+
+def test_boxes_in_columns(client: LossClient, base_url: str) -> None:
+    Path("boxes.csv").write_text("x1,y1,x2,y2,tx1,ty1,tx2,ty2\n0,0,10,10,0,0,5,10\n2,2,4,6,2,2,4,6\n")
+    columns = ("--logits-columns", "x1,y1,x2,y2", "--targets-columns", "tx1,ty1,tx2,ty2")
+    assert answer(base_url, "boxes.csv", *columns, "--loss", "box")["loss"] == 0.25
+    found = answer(base_url, "boxes.csv", *columns, "--loss", "box", "--format", "cxcywh")
+    boxes = ([[0, 0, 10, 10], [2, 2, 4, 6]], [[0, 0, 5, 10], [2, 2, 4, 6]])
+    assert found["loss"] == client.box(*boxes, format="cxcywh").loss
+
+
+@pytest.mark.parametrize("per", ["class", "all"])
+def test_losses_over_all_samples_go_in_one_request(client: LossClient, base_url: str, per: str) -> None:
+    tensors = saved("dice")
+    files = ("logits.npy", "targets.npy", "--loss", "dice", "--per", per)
+    whole = client.dice(tensors["logits"], tensors["targets"], per="class" if per == "class" else "all")
+    assert answer(base_url, *files)["loss"] == whole.loss
+    assert "no --per class or all" in refused(base_url, *files, "--by", "weight.npy")
+    said = reported.refused(base_url, *files)
+    assert f"--per {per}: a loss over all samples has no rows to report on; --per sample" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--loss", "hinge", "--gamma", "2"], "--gamma goes with --loss focal, varifocal or softmax_focal"),
+        (["--loss", "box", "--class-axis", "1"], "--class-axis: box has no such parameter"),
+        (["--loss", "squared", "--pos-weight", "2"], "--pos-weight: squared has no such parameter"),
+        (["--loss", "varifocal", "--label-smoothing", "0.1"], "--label-smoothing: varifocal has no such"),
+        (["--loss", "hinge", "--probabilities"], "--probabilities: hinge takes logits alone"),
+        (["--loss", "focal", "--variant", "giou"], "'giou' is not one of focal's: sigmoid, exp, quality"),
+        (["--loss", "box", "--variant", "exp"], "'exp' is not one of box's: iou, giou, diou, ciou"),
+        (["--loss", "dice", "--smooth", "1,2"], "--smooth: '1,2' is not a number"),
+        (["--loss", "softmax_focal", "--alpha", "no.npy"], "neither numbers nor none, and no file"),
+    ],
+)
+def test_wrong_usage(playback: Playback, options: list[str], message: str) -> None:
+    np.save("x.npy", np.zeros((3, 4)))
+    np.save("y.npy", np.zeros((3, 4)))
+    assert message in refused(playback.url, "x.npy", "y.npy", *options)
+    assert message in reported.refused(playback.url, "x.npy", "y.npy", *options)
+    assert playback.arrivals == []
+
+
+def test_a_report_of_boxes(client: LossClient, base_url: str) -> None:
+    tensors = saved("box")
+    done = reported.run(base_url, "boxes.npy", "targets.npy", "--loss", "box", "--variant", "giou", "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["totals"]["loss"] == "box"
+    whole = client.report("box", tensors["boxes"], tensors["targets"], variant="giou").to_dict()
+    assert found["totals"] == whole["totals"]
