@@ -35,7 +35,8 @@ def test_a_row_is_the_classes_of_a_sample_or_pixel() -> None:
         row = given["logits"][(n, slice(None), *pixel)][None]
         alone = elements("cross_entropy", row, given["targets"][at][None])
         assert alone.tobytes() == found[at].tobytes()
-    loss = torch.nn.functional.cross_entropy(*map(torch.from_numpy, given.values()), reduction="none")
+    x, ids = map(torch.from_numpy, given.values())
+    loss = torch.nn.functional.cross_entropy(x, ids, reduction="none")
     np.testing.assert_allclose(found, loss.numpy(), rtol=1e-12)
 
 
@@ -121,8 +122,8 @@ def test_a_mean_by_weight_with_weights_of_classes_is_torchs() -> None:
     found = figures(job)
     assert found.weight_sum is not None
     assert found.weight_sum.value == math.fsum(weight[given["targets"]])
-    tensors = (torch.from_numpy(array) for array in given.values())
-    mean = torch.nn.functional.cross_entropy(*tensors, weight=torch.from_numpy(weight))
+    x, ids = map(torch.from_numpy, given.values())
+    mean = torch.nn.functional.cross_entropy(x, ids, weight=torch.from_numpy(weight))
     assert found.sum.value / found.weight_sum.value == pytest.approx(float(mean), rel=1e-12)
 
 
