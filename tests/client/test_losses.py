@@ -11,6 +11,7 @@ from client.conftest import Ask
 from client.losses import PARAMS, RNG, ROWS, Tensors, tensors_of
 from client.playback import Playback
 from lossd.core import catalog
+from lossd.core import parameter_checks as checks
 from lossd_client import InvalidRequest, LossClient, LossResult
 from lossd_client._calls.parameters import LOSSES
 from lossd_client.report import Report
@@ -44,7 +45,7 @@ def test_the_clients_have_what_the_catalog_says() -> None:
 
 def test_a_loss_more_is_written_for_every_client(monkeypatch: pytest.MonkeyPatch) -> None:
     delta = catalog.Parameter(
-        "delta", 1.0, {"type": "number", "minimum": 0, "default": 1}, "Where squares end.", catalog.checks.axis
+        "delta", 1.0, {"type": "number", "minimum": 0, "default": 1}, "Where squares end.", checks.axis
     )
     huber = catalog.Loss("huber", "Huber's loss", "`d^2 / 2` up to delta.", (delta,), function="a:huber")
     monkeypatch.setitem(catalog._losses, "huber", huber)
@@ -55,7 +56,7 @@ def test_a_loss_more_is_written_for_every_client(monkeypatch: pytest.MonkeyPatch
     for name, text in texts.items():
         if name.endswith(".py"):
             compile(text, name, "exec")
-    odd = catalog.Parameter("when", {}, {"type": "object"}, "What no client knows.", catalog.checks.axis)
+    odd = catalog.Parameter("when", {}, {"type": "object"}, "What no client knows.", checks.axis)
     monkeypatch.setitem(catalog._losses, "huber", dataclasses.replace(huber, parameters=(odd,)))
     with pytest.raises(ValueError, match="the clients know no parameter like when"):
         written()
