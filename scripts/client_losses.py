@@ -91,7 +91,7 @@ def _python_type(schema: Mapping[str, object]) -> str:
         assert isinstance(words, list)
         found = f"Literal[{', '.join(map(_quoted, words))}]"
         return _ALIASES.get(found, found)
-    return {"number": "float", "array": "Array", "null": "None"}[str(schema["type"])]
+    return {"number": "float", "array": "Array", "null": "None"}.get(str(schema["type"]), "")
 
 
 def _typescript_type(schema: Mapping[str, object]) -> str:

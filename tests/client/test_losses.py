@@ -1,5 +1,6 @@
 """Every loss of the catalog by the client's own ways: split inputs, batches, streams, reports, merges."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 from client.conftest import Ask
 from client.losses import PARAMS, RNG, ROWS, Tensors, tensors_of
 from client.playback import Playback
+from lossd.core import catalog
+from lossd.core import parameter_checks as checks
 from lossd_client import InvalidRequest, LossClient, LossResult
 from lossd_client._calls.parameters import LOSSES
 from lossd_client.report import Report
-from scripts.client_losses import stale
+from scripts.client_losses import stale, written
 
 
 def rows_of(tensors: Tensors, start: int, end: int) -> Tensors:
@@ -38,6 +41,25 @@ def client(base_url: str) -> Iterator[LossClient]:
 
 def test_the_clients_have_what_the_catalog_says() -> None:
     assert stale() == {}, "make reference"
+
+
+def test_a_loss_more_is_written_for_every_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    delta = catalog.Parameter(
+        "delta", 1.0, {"type": "number", "minimum": 0, "default": 1}, "Where squares end.", checks.axis
+    )
+    huber = catalog.Loss("huber", "Huber's loss", "`d^2 / 2` up to delta.", (delta,), function="a:huber")
+    monkeypatch.setitem(catalog._losses, "huber", huber)
+    texts = {path.name: text for path, text in written().items()}
+    assert all("huber" in text.lower() for text in texts.values())
+    assert "delta: float | Default = DEFAULT" in texts["further_losses.py"]
+    assert "readonly delta?: number;" in texts["losses.ts"]
+    for name, text in texts.items():
+        if name.endswith(".py"):
+            compile(text, name, "exec")
+    odd = catalog.Parameter("when", {}, {"type": "object"}, "What no client knows.", checks.axis)
+    monkeypatch.setitem(catalog._losses, "huber", dataclasses.replace(huber, parameters=(odd,)))
+    with pytest.raises(ValueError, match="the clients know no parameter like when"):
+        written()
 
 
 @pytest.mark.parametrize("name", LOSSES)
