@@ -61,6 +61,26 @@ CASES: list[tuple[str, Options]] = [
     ),
     ("dice", {"logits": X, "targets": np.where(MASK[:, None], HARD, -1), "ignore_index": -1, "per": "all"}),
     ("dice", {"logits": X, "targets": np.zeros((N, C)), "smooth": 0, "mask": MASK, "reduction": "none"}),
+    ("dice", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3)), "reduction": "sum"}),
+    (
+        "dice",
+        {"logits": X, "targets": np.where(MASK[:, None], HARD, np.nan), "ignore_index": "nan"},
+    ),
+    (
+        "tversky",
+        {
+            "logits": PIXELS,
+            "targets": np.stack([PIXEL_IDS[0], np.full((3, 3), 9)]),
+            "targets_format": "index",
+            "class_axis": 1,
+            "ignore_index": 9,
+            "reduction": "none",
+        },
+    ),
+    (
+        "tversky",
+        {"logits": X, "targets": np.where(np.arange(C) == 2, -1, HARD), "per": "class", "ignore_index": -1},
+    ),
     ("tversky", {"logits": X, "targets": HARD, "alpha": 0.3, "beta": 0.7, "reduction": "none"}),
     ("tversky", {"logits": X, "targets": Y, "per": "class", "reduction": "none", "weight": np.arange(C)}),
     *(
@@ -102,6 +122,8 @@ REFUSED: list[tuple[str, Options]] = [
     ("cross_entropy", {"logits": X, "targets": IDS, "class_axis": 0}),
     ("cross_entropy", {"logits": X, "targets": SOFT, "ignore_index": 1}),
     ("cross_entropy", {"logits": X, "targets": IDS + 1}),
+    ("cross_entropy", {"logits": X, "targets": IDS > 1}),
+    ("cross_entropy", {"logits": X, "targets": np.full(N, 2), "ignore_index": 2}),
     ("cross_entropy", {"logits": X, "targets": IDS, "class_weight": [1.0, 2.0]}),
     ("cross_entropy", {"logits": X, "targets": IDS, "weight": np.ones((N, C))}),
     ("cross_entropy", {"logits": X, "targets": IDS, "axis": 1}),
@@ -109,6 +131,9 @@ REFUSED: list[tuple[str, Options]] = [
     ("softmax_focal", {"logits": X, "targets": IDS, "gamma": -1}),
     ("dice", {"logits": X[0], "targets": HARD[0]}),
     ("dice", {"logits": X, "targets": HARD, "smooth": -1}),
+    ("dice", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3))}),
+    ("dice", {"logits": X, "targets": np.full((N, C), 255), "ignore_index": 255}),
+    ("bce", {"logits": X, "targets": IDS > 1, "targets_format": "index"}),
     ("dice", {"logits": X, "targets": HARD * 2}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.inf, 0)}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.nan, 0)}),
@@ -142,6 +167,7 @@ REPORTED: list[tuple[str, Options]] = [
     ("cross_entropy", {"logits": PIXELS, "targets": PIXEL_IDS, "class_axis": 1, "ignore_index": 3}),
     ("softmax_focal", {"logits": X, "targets": SOFT, "mask": MASK}),
     ("dice", {"logits": X, "targets": HARD, "baseline": X + 1}),
+    ("dice", {"logits": X, "targets": np.where(MASK[:, None], HARD, 255), "ignore_index": 255}),
     ("tversky", {"probabilities": P, "targets": Y, "weight": WEIGHT}),
     ("box", {"boxes": BOXES, "targets": OTHERS, "baseline": OTHERS[::-1], "variant": "ciou"}),
 ]

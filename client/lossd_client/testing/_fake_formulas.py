@@ -233,7 +233,7 @@ def _ratio(one: Floats, other: Floats) -> Floats:
 
 
 def _row_sum(array: Floats) -> Floats:
-    found: Floats = array.reshape(len(array), -1).sum(axis=-1)
+    found: Floats = array.sum(axis=tuple(range(1, array.ndim)))
     return found
 
 

@@ -61,8 +61,11 @@ class Elements:
         kept = mask_of(tensors.get("mask", np.ones((), dtype=np.bool_)), np.empty(rows.losses))
         within = rows.opened(kept)
         y, within = targets_of(tensors["targets"], x, within, params)
-        if loss.row in ("", "classes"):  # what an id drops is a loss
-            kept = np.asarray(rows.of(within) if not loss.row else rows.of(within).all(axis=-1))
+        if not loss.row:
+            kept = np.asarray(within)
+        elif params["ignore_index"] is not None:  # a row is dropped when nothing of it is left
+            left = rows.of(within)
+            kept = left.any(axis=tuple(range(kept.ndim, left.ndim)))
         finite = (-float_info.max, float_info.max)
         limits = {"probabilities": (0.0, 1.0), "boxes": finite}.get(kind)
         x = checked(kind, x, within, 0.5, params, limits)

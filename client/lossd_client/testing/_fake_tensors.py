@@ -52,7 +52,8 @@ def targets_of(
     return (ids == places) & ~_are(ids, params["background_index"]), kept
 
 
-_WHOLE_TO: Final = {"float16": 2048, "bfloat16": 256}
+_WHOLE_TO: Final = {"bool": -1, "float16": 2048, "bfloat16": 256}
+"""The greatest class id that a dtype holds beside all lesser ones; bool holds none."""
 
 
 def _check_exact(params: Mapping[str, Any], classes: int) -> None:
