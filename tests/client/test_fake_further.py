@@ -133,7 +133,6 @@ REFUSED: list[tuple[str, Options]] = [
     ("dice", {"logits": X, "targets": HARD, "smooth": -1}),
     ("dice", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3))}),
     ("dice", {"logits": X, "targets": np.full((N, C), 255), "ignore_index": 255}),
-    ("bce", {"logits": X, "targets": IDS > 1, "targets_format": "index"}),
     ("dice", {"logits": X, "targets": HARD * 2}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.inf, 0)}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.nan, 0)}),
