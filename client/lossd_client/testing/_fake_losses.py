@@ -65,7 +65,7 @@ class Elements:
             kept = np.asarray(within)
         elif params["ignore_index"] is not None:  # a row is dropped when nothing of it is left
             left = rows.of(within)
-            kept = left.any(axis=tuple(range(kept.ndim, left.ndim)))
+            kept = np.asarray(left.any(axis=tuple(range(kept.ndim, left.ndim))))
         finite = (-float_info.max, float_info.max)
         limits = {"probabilities": (0.0, 1.0), "boxes": finite}.get(kind)
         x = checked(kind, x, within, 0.5, params, limits)
