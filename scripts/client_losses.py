@@ -634,12 +634,17 @@ def _comment(text: str) -> str:
     return "  /**\n" + "".join(f"   * {line}\n" for line in lines) + "   */\n"
 
 
+def _answered(loss: Loss) -> list[str]:
+    """Return the names of the parameters in an answer's `params`."""
+    shared = {parameter.name for parameter in SHARED}
+    return [parameter.name for parameter in loss.parameters if parameter.name not in shared]
+
+
 def _typescript_methods() -> str:
     """Return the methods of the losses, and the tables that requests and results are read by."""
     names = list(dict.fromkeys(name for loss in builtin() for name in loss.inputs))
     own = "".join(
-        f"  {loss.name}: {{ own: {_strings(each.name for each in loss.parameters)}, "
-        f"row: {_quoted(loss.row)} }},\n"
+        f"  {loss.name}: {{ own: {_strings(_answered(loss))}, row: {_quoted(loss.row)} }},\n"
         for loss in builtin()
     )
     methods = "\n".join(map(_typescript_method, builtin()))
@@ -651,7 +656,7 @@ def _typescript_methods() -> str:
 export const INPUTS = {_strings(names)};
 
 /**
- * Each loss's own parameters, and what has one loss.
+ * The parameters in the `params` of each loss's results, and what has one loss.
  * @type {{Readonly<Record<Types.LossName, Types.LossFacts>>}}
  */
 export const LOSSES = {{

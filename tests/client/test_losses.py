@@ -124,7 +124,7 @@ def test_axes_are_those_of_the_losses(
     np.testing.assert_allclose(whole.loss, weighted.mean(axis=axis), rtol=1e-14)
     split = client.with_options(request_bytes=400).cross_entropy(x, targets, **given)
     np.testing.assert_array_equal(split.loss, whole.loss)
-    assert split.params["targets_format"] == form
+    assert split.options["targets_format"] == form
 
 
 def test_torchs_weighted_mean_of_batches(client: LossClient) -> None:

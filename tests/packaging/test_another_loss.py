@@ -6,6 +6,7 @@ formats and reports follow; what else a loss needs is named by the checks for it
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -288,9 +289,10 @@ def test_the_clients_and_the_command_are_written(
     for name, array in boards.items():
         np.save(tmp_path / f"{name}.npy", array)
     files = [str(tmp_path / f"{name}.npy") for name in boards]
-    done = run(tree, "-m", "lossd", "score", *files, "--loss", "brier", "--probabilities", "--url", url)
+    options = ("--loss", "brier", "--probabilities", "--json", "--url", url)
+    done = run(tree, "-m", "lossd", "score", *files, *options)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[0]) == pytest.approx(brier_of(boards).mean(), rel=1e-12)
+    assert json.loads(done.stdout)["loss"] == pytest.approx(brier_of(boards).mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize(
