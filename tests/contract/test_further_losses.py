@@ -494,7 +494,7 @@ def test_a_column_of_class_weights_is_refused(base_url: str) -> None:
 
 
 def test_an_answer_describes_a_tensor_of_class_weights(base_url: str) -> None:
-    tensors = {**LOGITS, "targets": IDS, "class_weight": WHOLE.astype(np.int16)}
+    tensors: Tensors = {**LOGITS, "targets": IDS, "class_weight": WHOLE.astype(np.int16)}
     answer = send(base_url, "cross_entropy", "npz", tensors, {}).json()
     assert answer["params"] == {"class_weight": {"dtype": "int16", "shape": [C]}}
     report = send(base_url, "cross_entropy", "npz", tensors, {"report": "top"}).json()["report"]
