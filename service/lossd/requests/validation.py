@@ -36,7 +36,7 @@ from lossd.requests.loss_checks import (
     row_name,
 )
 from lossd.requests.notes import notes_on_shapes, one_class_notes
-from lossd.requests.report_checks import SECTION_OF, check_report_tensors
+from lossd.requests.report_checks import SECTION_OF, check_report_tensors, report_notes
 from lossd.requests.shapes import Shape, shape_mismatch, shown_shape
 from lossd.types import (
     FLOATS,
@@ -129,7 +129,11 @@ def assemble(
     losses = losses_shape(loss, params, shape)
     axes = reduced_axes(params, losses, "losses" if loss.row else "inputs")
     cut = cut_request(loss, params, tensors, shape, axes, slice_elements)
-    notes = (*body.notes, *notes_on_shapes(loss, tensors, params, sent_params, shape))
+    notes = (
+        *body.notes,
+        *notes_on_shapes(loss, tensors, params, sent_params, shape),
+        *report_notes(loss, tensors, params, shape),
+    )
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, tensors, params, own, options, notes, shape, size), cut
 
@@ -187,7 +191,7 @@ def assemble_rows(
     shape = _check(loss, tensors, params)
     own, options = _repeated(loss, params, rows)
     lists = _take_lists(loss, params, shape)
-    notes = one_class_notes(loss, params, shape)
+    notes = (*one_class_notes(loss, params, shape), *report_notes(loss, tensors, params, shape))
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, rows, params, own, options, notes, shape, size), shape[1:], lists
 
