@@ -25,6 +25,7 @@ PIXELS = RNG.normal(0, 3, (2, 4, 3, 3))
 PIXEL_IDS = RNG.integers(0, 4, (2, 3, 3))
 BOXES = np.concatenate([at := RNG.uniform(0, 9, (N, 2)), at + RNG.uniform(0, 5, (N, 2))], axis=1)
 OTHERS = BOXES + np.sort(RNG.normal(0, 1, (N, 4)), axis=1)
+MANY = RNG.normal(0, 3, (3, 4096))
 EDGES = np.array([[np.inf, 0.0, -np.inf], [np.inf, np.inf, 0.0], [0.0, -np.inf, 800.0], [1.0, 1.0, 1.0]])
 
 CASES: list[tuple[str, Options]] = [
@@ -43,6 +44,11 @@ CASES: list[tuple[str, Options]] = [
         "cross_entropy",
         {"logits": X, "targets": IDS, "class_weight": [0.5, 1, 2, 0, 3], "normalizer": "weight"},
     ),
+    ("cross_entropy", {"logits": MANY[:, :20], "targets": [0, 7, 19], "class_weight": np.arange(20.0)}),
+    ("cross_entropy", {"logits": X, "targets": HARD, "reduction": "sum"}),
+    ("cross_entropy", {"logits": X[:, :1], "targets": np.zeros(N, int), "reduction": "sum"}),
+    ("cross_entropy", {"logits": X[:C], "targets": IDS[:C], "weight": WEIGHT[:C]}),
+    ("cross_entropy", {"logits": PIXELS, "targets": PIXELS[:, :, ::-1] > 0}),
     ("cross_entropy", {"logits": X, "targets": IDS, "ignore_index": 2, "label_smoothing": 0.1}),
     (
         "cross_entropy",
@@ -133,6 +139,7 @@ REFUSED: list[tuple[str, Options]] = [
     ("dice", {"logits": X, "targets": HARD, "smooth": -1}),
     ("dice", {"logits": np.zeros((0, 3)), "targets": np.zeros((0, 3))}),
     ("dice", {"logits": X, "targets": np.full((N, C), 255), "ignore_index": 255}),
+    ("dice", {"logits": PIXELS, "targets": PIXELS > 0, "per": "class"}),
     ("dice", {"logits": X, "targets": HARD * 2}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.inf, 0)}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.nan, 0)}),
@@ -165,6 +172,7 @@ REPORTED: list[tuple[str, Options]] = [
     ("cross_entropy", {"logits": X, "targets": IDS, "baseline": X[::-1], "class_weight": [1, 2, 3, 4, 5]}),
     ("cross_entropy", {"logits": PIXELS, "targets": PIXEL_IDS, "class_axis": 1, "ignore_index": 3}),
     ("softmax_focal", {"logits": X, "targets": SOFT, "mask": MASK}),
+    ("cross_entropy", {"logits": MANY, "targets": [0, 4095, 77]}),
     ("dice", {"logits": X, "targets": HARD, "baseline": X + 1}),
     ("dice", {"logits": X, "targets": np.where(MASK[:, None], HARD, 255), "ignore_index": 255}),
     ("tversky", {"probabilities": P, "targets": Y, "weight": WEIGHT}),

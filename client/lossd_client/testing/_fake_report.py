@@ -317,15 +317,17 @@ class _Tables:
         binned = _Split(_bins(p, each, bins), (bins,))
         top = _Split(_bins(self.x, known, bins), (bins,))
         right = np.take_along_axis(y, p.argmax(axis=-1)[..., None], axis=-1)[..., 0]
-        return {
+        found = {
             "bins": bins,
             "soft": int((known & ((y != 0) & (y != 1)).any(axis=-1)).sum()),
             "undefined": int(undefined.sum()),
             **_binned_by(top, known, right, self.x),
             "brier_terms": _Split(np.zeros(p.shape, dtype=np.int64), ()).terms((p - y) ** 2, each),
             "cross_entropy_terms": self.whole.terms(plain, known),
-            "classes": _binned_by(numbers.and_then(binned), each, y, p),
         }
+        if self.asked.note_of(count) is None:
+            found["classes"] = _binned_by(numbers.and_then(binned), each, y, p)
+        return found
 
     def _small_dtype(self) -> str:
         dtype = dtype_name(next(iter(self.scored.tensors.values())).dtype)

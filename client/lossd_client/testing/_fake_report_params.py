@@ -13,6 +13,7 @@ from lossd_client.testing._fake_tensors import Refused
 
 PARAMS: Final = ("report", "group_names", *(name for name in REPORT if name != "sections"))
 _MOST_COLUMNS: Final = 8
+_MOST_CLASS_BINS: Final = 1 << 18
 _USES: Final = {"groups": "groups", "ids": "top", "baseline": "paired"}
 _SECTION_OF: Final = {"top": "top", "calibration_bins": "calibration"}
 """The section that uses a tensor."""
@@ -39,6 +40,17 @@ class Asked:
     bins: int | str
     gammas: tuple[float, ...]
     group_names: tuple[str, ...]
+
+    def note_of(self, classes: int) -> str | None:
+        """Return the note on more classes of rows than the calibration has room for; None for less."""
+        if "calibration" not in self.sections or (classes + 1) * int(self.bins) <= _MOST_CLASS_BINS:
+            return None
+        most = _MOST_CLASS_BINS // (classes + 1)
+        remedy = f"; with calibration_bins={most} it has each class's, too" if most > 1 else ""
+        return (
+            f"the report's calibration is the top class's alone: {classes} classes in {self.bins} bins are "
+            f"too many to keep each class's{remedy}"
+        )
 
     @classmethod
     def of(
