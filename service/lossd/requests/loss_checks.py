@@ -146,7 +146,7 @@ def _not_taken(loss: Loss, name: str) -> RequestError:
     if name == "pos_weight":
         remedy = f"take {factors[0]}, or leave it out" if factors else "leave it out"
     elif name != "probabilities" or loss.targets == "box":
-        remedy = f"its inputs are {' or '.join(loss.inputs)}"
+        remedy = f"its inputs are {' or '.join(loss.inputs)}; leave {name} out"
     elif loss.row == "classes":
         remedy = "send their logarithms as logits, of which the softmax is these probabilities again"
     else:
