@@ -14,12 +14,8 @@ from lossd.api.routes.schemas import Alive, Info, Limits, LossInfo, ParameterInf
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.native.kernel import slower_by
-<<<<<<< HEAD
 from lossd.core.report.parameters import report_parameters
-=======
-from lossd.core.report.parameters import REPORT
 from lossd.core.report.spec import SECTIONS
->>>>>>> n-lead
 
 
 def status_routes(service: Service) -> APIRouter:
