@@ -100,6 +100,13 @@ def test_a_column_that_is_asked_for_is_not_left() -> None:
         Scorer("bce", columns={"boxes": "boxes"}).score(_table(**DETECTIONS).drop_columns(["probabilities"]))
 
 
+def test_a_column_of_class_weights_is_refused_where_it_would_count() -> None:
+    table = _table(class_weight=[1.0, 2.0, 3.0])
+    assert Scorer("bce").score(table) == Scorer("bce").score(_table())
+    with pytest.raises(RequestError, match="class_weight has a number for each class, not for each row"):
+        Scorer("cross_entropy").score(table)
+
+
 def test_columns_may_have_other_names() -> None:
     table = _table().rename_columns(["pred", "truth", "site"])
     scorer = Scorer(
