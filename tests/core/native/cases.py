@@ -243,7 +243,7 @@ class Draw:
     def spoil(self, loss: Loss, found: dict[str, tuple[str, Float64Array]]) -> None:
         """Put a value that may be wrong into one of the tensors."""
         names = [name for name in found if name != "alpha"]
-        rare = [name for name in ("pos_weight", "class_weight") if name in found]
+        rare = [name for name in names if name in ("pos_weight", "class_weight")]
         if rare and self.chance(0.5):
             names = rare
         name = self.one_of(names)
