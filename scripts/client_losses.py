@@ -91,7 +91,7 @@ def _python_type(schema: Mapping[str, object]) -> str:
         assert isinstance(words, list)
         found = f"Literal[{', '.join(map(_quoted, words))}]"
         return _ALIASES.get(found, found)
-    return {"number": "float", "array": "Array", "null": "None"}[str(schema["type"])]
+    return {"number": "float", "array": "Array", "null": "None"}.get(str(schema["type"]), "")
 
 
 def _typescript_type(schema: Mapping[str, object]) -> str:
@@ -181,6 +181,8 @@ def _catalog() -> str:
     types = "\n\n".join(text for loss in builtin() for text in _typed_dicts(loss))
     return f'''# {_WRITTEN}
 """The losses, and the types of their parameters."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, TypedDict
@@ -332,6 +334,8 @@ def _methods() -> str:
     return f'''# {_WRITTEN}
 """The further losses as methods of both clients."""
 
+from __future__ import annotations
+
 from typing import Generic, Literal
 
 from lossd_client._calls.arrays import Array
@@ -439,6 +443,8 @@ def _metrics() -> str:
     names = ", ".join(sorted(_quoted(f"Remote{_camel(loss.name)}") for loss in _others()))
     return f'''# {_WRITTEN}
 """The means of the further losses as metrics."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -628,12 +634,17 @@ def _comment(text: str) -> str:
     return "  /**\n" + "".join(f"   * {line}\n" for line in lines) + "   */\n"
 
 
+def _answered(loss: Loss) -> list[str]:
+    """Return the names of the parameters in an answer's `params`."""
+    shared = {parameter.name for parameter in SHARED}
+    return [parameter.name for parameter in loss.parameters if parameter.name not in shared]
+
+
 def _typescript_methods() -> str:
     """Return the methods of the losses, and the tables that requests and results are read by."""
     names = list(dict.fromkeys(name for loss in builtin() for name in loss.inputs))
     own = "".join(
-        f"  {loss.name}: {{ own: {_strings(each.name for each in loss.parameters)}, "
-        f"row: {_quoted(loss.row)} }},\n"
+        f"  {loss.name}: {{ own: {_strings(_answered(loss))}, row: {_quoted(loss.row)} }},\n"
         for loss in builtin()
     )
     methods = "\n".join(map(_typescript_method, builtin()))
@@ -645,7 +656,7 @@ def _typescript_methods() -> str:
 export const INPUTS = {_strings(names)};
 
 /**
- * Each loss's own parameters, and what has one loss.
+ * The parameters in the `params` of each loss's results, and what has one loss.
  * @type {{Readonly<Record<Types.LossName, Types.LossFacts>>}}
  */
 export const LOSSES = {{

@@ -20,7 +20,9 @@ from lossd.core.catalog import LOSSES, SHARED, Loss
 from lossd.core.cut import Cut
 from lossd.core.parameters import check_params, is_weighted, losses_shape, row_axes, row_size
 from lossd.core.report.spec import SECTIONS
+from lossd.requests.loss_checks import check_length
 from lossd.requests.validation import OwnMemory, assemble, assemble_rows
+from lossd.settings import Settings
 from lossd.types import ITEMSIZE, ROWS, TENSOR_DTYPES, Body, ErrorCode, LossRequest, RequestError, Tensor
 from lossd.wire import Column
 
@@ -279,7 +281,7 @@ def test_the_format_of_targets_follows_from_their_shape(loss: str) -> None:
         choices: tuple[dict[str, object], ...] = ({}, {"targets_format": None}, {"targets_format": found})
         for choice in choices:
             request, _ = made(loss, (6, 3), targets, choice)
-            assert request.params["targets_format"] == request.own["targets_format"] == found
+            assert request.params["targets_format"] == request.options["targets_format"] == found
     error = refusal(loss, (6, 3), (6,), {"targets_format": "dense"})
     assert error.code == ErrorCode.SHAPE_MISMATCH
 
@@ -287,13 +289,13 @@ def test_the_format_of_targets_follows_from_their_shape(loss: str) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_an_answer_repeats_the_parameters_that_the_loss_has(loss: str) -> None:
     request, _ = made(loss, *usual(LOSSES[loss]))
-    own = {parameter.name for parameter in LOSSES[loss].parameters}
-    assert request.own.keys() == own
-    assert not own & request.options.keys()
-    both = {**request.own, **request.options}
-    assert both.keys() == {parameter.name for parameter in LOSSES[loss].all_parameters} - {"reduction"}
+    has = {parameter.name for parameter in LOSSES[loss].all_parameters} - {"reduction"}
     shared = {parameter.name: parameter.default for parameter in SHARED}
-    assert request.options == {name: shared[name] for name in request.options}
+    if LOSSES[loss].row == "classes":
+        shared["targets_format"] = "index"  # by the shapes
+    assert request.own.keys() == has - shared.keys()
+    assert request.options == {name: shared[name] for name in shared if name in has}
+    assert "normalizer" in request.options
 
 
 def test_a_list_for_the_classes_becomes_a_tensor() -> None:
@@ -423,3 +425,29 @@ def test_shapes_by_the_definition() -> None:
 def test_every_section_that_a_loss_has_not_is_one() -> None:
     for loss in LOSSES.values():
         assert set(loss.without) <= set(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("loss", "inputs", "targets", "more", "words"),
+    [
+        ("cross_entropy", (2, 101), (2,), {}, "each row of classes has 101 numbers, and at most 100"),
+        ("dice", (2, 101), (2, 101), {}, "each sample has 101 numbers"),
+        ("tversky", (51, 2), (51, 2), {"per": "all"}, "each request has 102 numbers, and at most 100"),
+        ("tversky", (101, 2), (101, 2), {"per": "class"}, "take per=sample, or send fewer"),
+    ],
+)
+def test_a_row_has_a_greatest_length(
+    loss: str, inputs: Shape, targets: Shape, more: dict[str, object], words: str
+) -> None:
+    small = Settings(max_row_elements=100)
+    request, _ = made(loss, inputs, targets, more)
+    with pytest.raises(RequestError, match=re.escape(words)) as caught:
+        check_length(request, small)
+    assert caught.value.code == ErrorCode.BAD_SHAPE
+    with pytest.raises(RequestError, match="at most 6 may"):
+        check_length(request, Settings(max_row_elements=100, kernel="torch"))
+    check_length(request, Settings(max_row_elements=102))
+
+
+def test_elements_have_no_greatest_length() -> None:
+    check_length(made("bce", (1, 1000), (1, 1000))[0], Settings(max_row_elements=1))

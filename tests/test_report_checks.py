@@ -200,7 +200,7 @@ def wide(classes: int) -> dict[str, tuple[str, Shape]]:
 
 
 def test_a_report_is_limited_and_the_remedy_fits() -> None:
-    small = Settings(max_report_top=5, max_report_cells=40, max_report_row_elements=100)
+    small = Settings(max_report_top=5, max_report_cells=40, max_row_elements=100)
     check(
         too_large(small, "report=top&top=6"),
         "output_too_large",

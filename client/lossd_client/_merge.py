@@ -49,8 +49,8 @@ class Figures:
 
     @property
     def normalizer(self) -> Any:  # noqa: ANN401 - a word or a number
-        """What a mean divides by, which some losses have among their own parameters."""
-        return {**self.params, **self.options}.get("normalizer", "count")
+        """What a mean divides by."""
+        return self.options.get("normalizer", "count")
 
     @property
     def losses_shape(self) -> tuple[int, ...]:

@@ -206,11 +206,12 @@ class Settings(BaseSettings):
             "and bins of a calibration times classes."
         ),
     )
-    max_report_row_elements: PositiveInt = Field(
+    max_row_elements: PositiveInt = Field(
         default=1 << 25,
         description=(
-            "Longest row, an index of axis 0, of a request with a report, times the gammas of a sweep: one "
-            "slice, which one worker scores without a pause. A sixteenth of it where torch is the kernel."
+            "Longest row that has one loss; with a report the longest index of axis 0, times the gammas of a "
+            "sweep. It is one slice, which one worker scores without a pause. A sixteenth of it where torch "
+            "is the kernel."
         ),
     )
     max_headers: PositiveInt = Field(default=100, description="Most headers of a request; more are 431.")

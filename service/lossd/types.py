@@ -233,8 +233,8 @@ class LossRequest:
         tensors: By name, with offsets counted from the start of the arena. Lists of numbers among the
             parameters are tensors here: ``pos_weight``, ``alpha`` and ``class_weight``.
         params: Every parameter of the loss, checked, defaults filled in.
-        own: The loss's own parameters, such as gamma, as the answer repeats them.
-        options: The parameters that it shares with other losses, likewise.
+        own: The parameters with names of the loss's own, such as gamma, as the answer repeats them.
+        options: Those with names that it shares with other losses, likewise.
         notes: Remarks for the caller, a sentence each.
         shape: The inputs' shape, `ROWS` first for a stream; empty if it is the losses' shape.
         row_size: The numbers of the inputs that have one loss.

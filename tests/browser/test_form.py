@@ -294,6 +294,40 @@ def test_class_ids_are_offered_where_shapes_allow_nothing_else(
     expect(page.locator("#misfits")).to_contain_text("[400] does not fit")
 
 
+def test_class_ids_of_a_classifier_are_told_by_their_shape(page: Page, arrays: Arrays, files: Path) -> None:
+    ids = np.arange(400) % len(CLASSES)
+    np.save(files / "labels.npy", ids)
+    _choose(page, arrays.path("logits.npy"), files / "labels.npy")
+    choice = page.get_by_label("The targets are class ids")
+    expect(choice).to_be_checked()
+    page.get_by_label("loss", exact=True).select_option("cross_entropy")
+    expect(choice).to_be_hidden()
+    expect(page.locator("#misfits")).to_be_empty()
+    x = arrays.logits.astype(np.float64)
+    report, answer = _run(page, "cross_entropy")
+    costs = np.logaddexp.reduce(x, axis=1) - x[np.arange(400), ids]
+    assert _mean(report) == pytest.approx(costs.mean(), rel=1e-12)
+    assert "targets_format" not in _query(answer)
+    expect(page.get_by_text("share that is right").first).to_be_visible()
+    page.get_by_label("loss", exact=True).select_option("bce")
+    expect(choice).to_be_checked()
+
+
+def test_boxes_are_told_by_their_names(page: Page, files: Path) -> None:
+    corners = np.sort(np.random.default_rng(4).random((2, 9, 2, 2)), axis=2).reshape(2, 9, 4)
+    for name, boxes in zip(("pred_boxes", "gt_boxes"), corners, strict=True):
+        np.save(files / f"{name}.npy", boxes)
+    _choose(page, files / "pred_boxes.npy", files / "gt_boxes.npy")
+    assert [_place(page, f"{name}.npy") for name in ("pred_boxes", "gt_boxes")] == ["boxes", "targets"]
+    expect(page.get_by_text("Choose the loss box for these boxes.")).to_be_visible()
+    page.get_by_label("loss", exact=True).select_option("box")
+    report, _ = _run(page, "box")
+    low, high = np.maximum(*corners[:, :, :2]), np.minimum(*corners[:, :, 2:])
+    shared = np.clip(high - low, 0.0, None).prod(axis=1)
+    areas = (corners[:, :, 2:] - corners[:, :, :2]).prod(axis=2).sum(axis=0)
+    assert _mean(report) == pytest.approx((1.0 - shared / (areas - shared)).mean(), rel=1e-12)
+
+
 # ---- Places by type
 
 

@@ -232,8 +232,8 @@ def test_large_batches_are_cut_to_the_servers_limit(base_url: str) -> None:
 def test_no_piece_of_a_stream_is_larger_than_it_may_be() -> None:
     encoder = ArrowEncoder(64 << 10)
     arrays = {"logits": np.ones((5000, 7)), "targets": np.ones((5000, 7), dtype=bool)}
-    sizes = dict.fromkeys(arrays, 2)
-    body = b"".join([*encoder.encode(arrays, sizes), *encoder.encode(arrays, sizes), encoder.end()])
+    axes = dict.fromkeys(arrays, 2)
+    body = b"".join([*encoder.encode(arrays, axes), *encoder.encode(arrays, axes), encoder.end()])
     table = pa.ipc.open_stream(body).read_all()
     assert (table.num_rows, table.column_names) == (10_000, ["logits", "targets"])
     sizes = [batch.nbytes for batch in table.to_batches()]

@@ -1,51 +1,21 @@
 """Every loss of the catalog by the client's own ways: split inputs, batches, streams, reports, merges."""
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from client.conftest import Ask
+from client.losses import PARAMS, RNG, ROWS, Tensors, tensors_of
 from client.playback import Playback
+from lossd.core import catalog
+from lossd.core import parameter_checks as checks
 from lossd_client import InvalidRequest, LossClient, LossResult
 from lossd_client._calls.parameters import LOSSES
 from lossd_client.report import Report
-from scripts.client_losses import stale
-
-ROWS = 40
-RNG = np.random.default_rng(23)
-Tensors = dict[str, NDArray[Any]]
-
-PARAMS: Mapping[str, Mapping[str, Any]] = {
-    "bce": {"pos_weight": 2.0},
-    "focal": {"gamma": 2.0, "alpha": [0.1, 0.2, 0.3, 0.4, 0.5]},
-    "asymmetric": {"gamma_pos": 0.5, "clip": 0.1},
-    "varifocal": {"alpha": 0.5},
-    "cross_entropy": {"class_weight": [1, 2, 3, 4, 5], "label_smoothing": 0.1},
-    "softmax_focal": {"gamma": 1.5, "alpha": np.arange(1.0, 6.0)},
-    "dice": {"smooth": 0.5},
-    "tversky": {"alpha": 0.3, "beta": 0.7},
-    "squared": {},
-    "hinge": {},
-    "box": {"variant": "ciou"},
-}
-"""Parameters of each loss that are not its defaults."""
-
-
-def tensors_of(name: str) -> Tensors:
-    """Tensors of a loss, with a weight and a mask for each of its losses."""
-    loss = LOSSES[name]
-    inputs = RNG.normal(size=(ROWS, 5)) * 3
-    targets: NDArray[Any] = RNG.random((ROWS, 5)) < 0.3
-    if loss.targets == "box":
-        inputs, targets = (np.sort(RNG.random((ROWS, 2, 2)), axis=1).reshape(ROWS, 4) for _ in range(2))
-    elif loss.row == "classes":
-        targets = RNG.integers(0, 5, ROWS)
-    shape = loss.losses_shape({}, inputs.shape)
-    weight, mask = RNG.random(shape), RNG.random(shape) < 0.8
-    return {loss.inputs[0]: inputs, "targets": targets, "weight": weight, "mask": mask}
+from scripts.client_losses import stale, written
 
 
 def rows_of(tensors: Tensors, start: int, end: int) -> Tensors:
@@ -71,6 +41,25 @@ def client(base_url: str) -> Iterator[LossClient]:
 
 def test_the_clients_have_what_the_catalog_says() -> None:
     assert stale() == {}, "make reference"
+
+
+def test_a_loss_more_is_written_for_every_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    delta = catalog.Parameter(
+        "delta", 1.0, {"type": "number", "minimum": 0, "default": 1}, "Where squares end.", checks.axis
+    )
+    huber = catalog.Loss("huber", "Huber's loss", "`d^2 / 2` up to delta.", (delta,), function="a:huber")
+    monkeypatch.setitem(catalog._losses, "huber", huber)
+    texts = {path.name: text for path, text in written().items()}
+    assert all("huber" in text.lower() for text in texts.values())
+    assert "delta: float | Default = DEFAULT" in texts["further_losses.py"]
+    assert "readonly delta?: number;" in texts["losses.ts"]
+    for name, text in texts.items():
+        if name.endswith(".py"):
+            compile(text, name, "exec")
+    odd = catalog.Parameter("when", {}, {"type": "object"}, "What no client knows.", checks.axis)
+    monkeypatch.setitem(catalog._losses, "huber", dataclasses.replace(huber, parameters=(odd,)))
+    with pytest.raises(ValueError, match="the clients know no parameter like when"):
+        written()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -135,7 +124,7 @@ def test_axes_are_those_of_the_losses(
     np.testing.assert_allclose(whole.loss, weighted.mean(axis=axis), rtol=1e-14)
     split = client.with_options(request_bytes=400).cross_entropy(x, targets, **given)
     np.testing.assert_array_equal(split.loss, whole.loss)
-    assert split.params["targets_format"] == form
+    assert split.options["targets_format"] == form
 
 
 def test_torchs_weighted_mean_of_batches(client: LossClient) -> None:

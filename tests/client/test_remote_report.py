@@ -249,8 +249,8 @@ def test_mistakes_are_told_at_once(client: LossClient) -> None:
         RemoteReport("bce", client, base_url="http://127.0.0.1:1")
     with pytest.raises(TypeError, match="bce: no parameter 'gamma'"):
         RemoteReport("bce", client, gamma=2.0)
-    with pytest.raises(TypeError, match="there is no loss 'dice'"):
-        RemoteReport("dice", client)  # type: ignore[arg-type] # as it says
+    with pytest.raises(TypeError, match="there is no loss 'dicey'"):
+        RemoteReport("dicey", client)  # type: ignore[arg-type] # as it says
     with pytest.raises(ValueError, match="sections: there is no 'clases'"):
         RemoteReport("bce", client, sections="clases")  # type: ignore[arg-type] # as it says
     with (

@@ -19,7 +19,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
 import lossd_client.torchmetrics
-from client.test_losses import PARAMS, tensors_of
+from client.losses import PARAMS, tensors_of
 from lossd_client import HttpxTransport, InvalidRequest, LossClient, Request, Response, Timeout
 from lossd_client._calls.parameters import LOSSES
 from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteDice, RemoteFocal, RemoteReport

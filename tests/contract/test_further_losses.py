@@ -447,6 +447,16 @@ def test_a_row_of_a_million_classes(base_url: str, other: LiveServer, loss: str)
     same(answered(other.url, case, "npy", tensors, {"reduction": "none"}), found)
 
 
+def test_a_row_has_a_greatest_length(tmp_path: Path) -> None:
+    """A worker scores a row without a pause: in a body of any length, and in a stream."""
+    with live_server(tmp_path, device="cpu", max_row_elements=50) as running:
+        tensors = long("cross_entropy")
+        for form in ("npy", "arrow"):
+            answer = send(running.url, "cross_entropy", form, tensors, {})
+            assert (answer.status_code, answer.json()["code"]) == (422, "bad_shape"), answer.text
+            assert "each row of classes has 80 numbers, and at most 50" in answer.json()["detail"]
+
+
 def test_ignored_ids_drop_rows(base_url: str) -> None:
     ids = np.where(np.arange(N) % 3 == 0, -100, IDS)
     for loss in ("cross_entropy", "softmax_focal"):

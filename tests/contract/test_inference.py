@@ -722,12 +722,12 @@ def test_unknown_outputs(client: InferenceServerClient) -> None:
 def test_routes_of_triton_that_are_missing(client: InferenceServerClient) -> None:
     """Each call gets an error of the protocol."""
     calls: list[tuple[str, Callable[[], object]]] = [
-        ("dice", lambda: client.infer("dice", tensors(DENSE))),
+        ("triplet", lambda: client.infer("triplet", tensors(DENSE))),
         ("versions/2", lambda: client.infer("focal", tensors(DENSE), model_version="2")),
-        ("dice", lambda: client.get_model_metadata("dice")),
+        ("triplet", lambda: client.get_model_metadata("triplet")),
         ("versions/2", lambda: client.get_model_metadata("bce", "2")),
         ("versions/3", lambda: client.get_model_config("bce", "3")),
-        ("dice", lambda: client.get_inference_statistics("dice")),
+        ("triplet", lambda: client.get_inference_statistics("triplet")),
         ("load", lambda: client.load_model("bce")),
         ("unload", lambda: client.unload_model("bce")),
         ("trace", client.get_trace_settings),

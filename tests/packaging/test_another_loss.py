@@ -6,6 +6,7 @@ formats and reports follow; what else a loss needs is named by the checks for it
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -111,7 +112,6 @@ BRIER_IN_C: Final = """
 static int lossd_brier(const formula *how, rows *rows, const row_results *to)
 {
     wide_sum loss, targets;
-    double square[BLOCK];
     (void)how;
     for (int i = 0; i < rows->count; i++) {
         clear_sum(&loss);
@@ -123,10 +123,10 @@ static int lossd_brier(const formula *how, rows *rows, const row_results *to)
             if (rows->ids)
                 for (int j = 0; j < n; j++)
                     rows->y[j] = (double)(from + j) == rows->ids[i];
-            for (int j = 0; j < n; j++)
-                square[j] = (rows->x[j] - rows->y[j]) * (rows->x[j] - rows->y[j]);
-            add_block(&loss, square, n);
-            add_block(&targets, rows->y, n);
+            for (int j = 0; j < n; j++) {
+                add_number(&loss, (rows->x[j] - rows->y[j]) * (rows->x[j] - rows->y[j]));
+                add_number(&targets, rows->y[j]);
+            }
         }
         to->loss[i] = round_sum(&loss);
         to->targets[i] = round_sum(&targets);
@@ -143,7 +143,7 @@ assert [kernel.name for kernel in KERNELS] == ["native", "torch"]
 rng = np.random.default_rng(0)
 for loss, tensors in (
     ("huber", {"logits": rng.normal(0, 3, (3000, 7)), "targets": rng.normal(0, 3, (3000, 7))}),
-    ("brier", {"probabilities": rng.random((500, 80)), "targets": rng.integers(0, 80, 500)}),
+    ("brier", {"probabilities": rng.random((500, 7)), "targets": rng.integers(0, 7, 500)}),
     ("brier", {"probabilities": rng.random((3, 5000)), "targets": rng.random((3, 5000))}),
 ):
     tensors["weight"] = rng.random((len(tensors["targets"]), *[1] * (loss == "huber")))
@@ -153,6 +153,18 @@ for loss, tensors in (
     native, torch = (figures_by(kernel, work(loss, tensors)) for kernel in KERNELS)
     assert native.sum.value == torch.sum.value and native.positives.value == torch.positives.value
     assert native.weight_sum.value == torch.weight_sum.value and native.count == torch.count
+"""
+
+
+BY_CLIENT: Final = """
+import sys
+import numpy as np
+from lossd_client import LossClient
+
+with LossClient(sys.argv[1]) as client:
+    assert client.huber([0.0, 3.0], [-0.5, 0.0], delta=2, reduction="sum").loss == 4.125
+    result = client.brier(probabilities=np.eye(3)[:2], targets=[0, 2])
+    assert (result.loss, result.count) == (1.0, 2)
 """
 
 
@@ -264,9 +276,29 @@ def test_documents_name_them(url: str) -> None:
     assert {"probabilities", "targets"} <= {tensor["name"] for tensor in model["inputs"]}
 
 
+def test_the_clients_and_the_command_are_written(
+    tree: Path, url: str, tmp_path: Path, boards: dict[str, NDArray[Any]]
+) -> None:
+    stale = run(tree, "-m", "scripts.client_losses", "--check")
+    assert stale.returncode == 1
+    assert "catalog.py: stale" in stale.stdout
+    done = run(tree, "-m", "scripts.client_losses")
+    assert done.returncode == 0, done.stderr
+    done = run(tree, "-c", BY_CLIENT, url)
+    assert done.returncode == 0, done.stderr
+    for name, array in boards.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    files = [str(tmp_path / f"{name}.npy") for name in boards]
+    options = ("--loss", "brier", "--probabilities", "--json", "--url", url)
+    done = run(tree, "-m", "lossd", "score", *files, *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["loss"] == pytest.approx(brier_of(boards).mean(), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     "check",
     [
+        "tests/core/test_self_test.py::test_every_built_in_loss_has_known_answers",
         "tests/packaging/test_bench.py::test_every_loss_has_a_rival_in_torch",
         "tests/client/test_fake_losses.py::test_the_fake_has_every_loss",
     ],

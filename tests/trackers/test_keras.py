@@ -19,6 +19,7 @@ os.environ["KERAS_HOME"] = HOME = tempfile.mkdtemp(prefix="keras-")
 import keras
 import numpy as np
 import pytest
+import torch
 from keras.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
@@ -160,6 +161,38 @@ def test_data_of_every_form(client: LossClient, form: str) -> None:
         wanted = client.report("bce", seen, Y, weight=weight[:, None], **groups)
         assert sections(got[epoch]) == sections(wanted)
         assert history["late_auroc"][epoch] == wanted.calibration.auroc
+
+
+def test_a_loss_of_rows_has_one_weight_and_class_a_row(client: LossClient, tmp_path: Path) -> None:
+    classes, weight = X[:, :3].argmax(axis=1), np.linspace(0.5, 2.0, ROWS, dtype=np.float32)
+    watching = Watching({})
+    factors = [1.0, 0.5, 2.0]
+    with SummaryWriter(str(tmp_path)) as writer:
+        report = ValidationReport(
+            (X, classes, weight),
+            "cross_entropy",
+            client,
+            batch_size=BATCH,
+            class_weight=factors,
+            label_smoothing=0.1,
+            to=writer,
+        )
+        history = fitted([watching, report], epochs=2).history
+    for epoch, seen in enumerate(watching.seen):
+        got = Report.load(next(tmp_path.glob(f"**/step-{epoch}/report.json")))
+        wanted = client.report(
+            "cross_entropy", seen, classes, weight=weight, class_weight=factors, label_smoothing=0.1
+        )
+        assert sections(got) == sections(wanted)
+        losses = torch.nn.functional.cross_entropy(
+            torch.tensor(seen, dtype=torch.float64),
+            torch.tensor(classes),
+            torch.tensor(factors, dtype=torch.float64),
+            reduction="none",
+            label_smoothing=0.1,
+        )
+        mean = float((losses * torch.tensor(weight)).mean())
+        assert history["val_cross_entropy_mean"][epoch] == pytest.approx(mean, rel=1e-12)
 
 
 def test_probabilities(client: LossClient) -> None:
@@ -327,6 +360,8 @@ def test_mistakes_are_told(client: LossClient) -> None:
         ValidationReport((each for each in [(X, Y)]), "bce", client)
     with pytest.raises(ValueError, match=r"the same number of rows, and have \[10, 20\]"):
         ValidationReport((X, Y[:10]), "bce", client)
+    with pytest.raises(ValueError, match="cannot be joined by per='class'"):
+        ValidationReport((X, Y), "dice", client, per="class")
     with pytest.raises(TypeError, match="not both"):
         ValidationReport((X, Y), "bce", client, base_url="http://127.0.0.1:1")
     with pytest.raises(TypeError, match="and this is a str"):

@@ -196,6 +196,34 @@ def test_what_can_be_monitored_and_the_names(client: LossClient, tmp_path: Path)
     }
 
 
+def test_a_loss_of_rows_has_one_id_and_class_a_row(client: LossClient, tmp_path: Path) -> None:
+    factors = [1.0, 0.5, 2.0]
+    watching = Watching({})
+    report = ValidationReport(
+        "cross_entropy",
+        client,
+        class_weight=factors,
+        label_smoothing=0.1,
+        tensors=lambda outputs, batch: {
+            "logits": outputs["logits"],
+            "targets": batch[0][:, :3].argmax(dim=1),
+            "ids": batch[2],
+        },
+        figures={"mean": lambda each: each.mean, "worst": lambda each: float(each.top_rows[0].id)},
+    )
+    model, _ = fitted(tmp_path, [report, watching], epochs=2, num_sanity_val_steps=0)
+    for seen, metrics in zip(model.seen, watching.metrics, strict=True):
+        losses = torch.nn.functional.cross_entropy(
+            torch.cat(seen).double(),
+            X[:, :3].argmax(dim=1),
+            torch.tensor(factors, dtype=torch.float64),
+            reduction="none",
+            label_smoothing=0.1,
+        )
+        assert metrics["val_cross_entropy/mean"] == pytest.approx(float(losses.mean()), rel=1e-6)
+        assert metrics["val_cross_entropy/worst"] == int(losses.argmax())
+
+
 def test_several_dataloaders(client: LossClient, tmp_path: Path) -> None:
     watching, report = Watching({}), ValidationReport("focal", client)
     model = Linear()
@@ -224,6 +252,8 @@ def test_what_the_server_refuses_ends_the_training(client: LossClient, tmp_path:
 def test_mistakes_are_told(client: LossClient, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no parameter 'gamma'"):
         ValidationReport("bce", client, gamma=2.0)
+    with pytest.raises(ValueError, match="cannot be joined by per='class'"):
+        ValidationReport("dice", client, per="class")
     with pytest.raises(ValueError, match="keep_bytes must be 0 or more"):
         ValidationReport("bce", client, keep_bytes=-1)
     with pytest.raises(ValueError, match="on_error must be"):

@@ -1,6 +1,8 @@
 # Written by `make reference` from lossd/core/catalog.py: change that.
 """The losses, and the types of their parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 

@@ -55,6 +55,11 @@ class Loss:
         """The names of all its parameters."""
         return (*self.shared, *self.own)
 
+    @cached_property
+    def answered(self) -> tuple[str, ...]:
+        """The names of the parameters in the `params` of an answer; all others are in its `options`."""
+        return tuple(name for name, parameter in self.own.items() if parameter.kind != "shared")
+
     def per(self, params: Mapping[str, Any]) -> str:
         """Return what has one loss of a loss over samples: "sample", "class" or "all"; else ""."""
         return str(params.get("per") or "sample") if self.row == "sample" else ""

@@ -1,5 +1,7 @@
 """Methods of both clients that score many batches."""
 
+from __future__ import annotations  # overloads name many types, which take time to make
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar, Unpack, overload

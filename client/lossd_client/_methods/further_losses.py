@@ -1,6 +1,8 @@
 # Written by `make reference` from lossd/core/catalog.py: change that.
 """The further losses as methods of both clients."""
 
+from __future__ import annotations
+
 from typing import Generic, Literal
 
 from lossd_client._calls.arrays import Array

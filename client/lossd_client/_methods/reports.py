@@ -1,5 +1,7 @@
 """The report of a loss as a method of both clients."""
 
+from __future__ import annotations  # overloads name many types, which take time to make
+
 from abc import abstractmethod
 from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 

@@ -126,12 +126,15 @@ class RequestSummary:
     def all_params(self, applied: Mapping[str, Any]) -> dict[str, Any]:
         """Return the loss's own parameters: those that the server applied, and given lists in full."""
         long = {name for name, value in applied.items() if isinstance(value, Mapping)}  # lists, shortened
-        return {**self.params, **{name: value for name, value in applied.items() if name not in long}}
+        given = {name: value for name, value in self.params.items() if name in self.loss.answered}
+        return {**given, **{name: value for name, value in applied.items() if name not in long}}
 
     def all_options(self, applied: Mapping[str, Any]) -> dict[str, Any]:
         """Return the other parameters: as given, since they may be sent in another form."""
-        options = {name: OPTIONS[name] for name in self.loss.shared if name in OPTIONS} | dict(applied)
-        if "targets_format" in options:
+        options = {name: OPTIONS[name] for name in self.loss.shared if name in OPTIONS}
+        options |= {name: value for name, value in self.params.items() if name not in self.loss.answered}
+        options |= applied
+        if "targets_format" in self.loss.shared:
             options["targets_format"] = "dense"
         return {**options, **self.options}
 
@@ -270,7 +273,7 @@ def _from_npy(response: Response, summary: RequestSummary) -> LossResult:
     terms: dict[str, Any] = {name: tuple(map(float, text.split(","))) for name, text in texts.items() if text}
     applied = dict(json.loads(headers.get("lossd-params", "{}")))
     applied.pop("reduction", None)
-    own = {name: applied.pop(name) for name in summary.loss.own if name in applied}
+    own = {name: applied.pop(name) for name in summary.loss.answered if name in applied}
     return LossResult(
         loss=loss if loss.ndim else loss.item(),
         sum=float(headers["lossd-sum"]),

@@ -105,10 +105,10 @@ def _scored(request: Request, name: str) -> Response:
         loss, terms = _reduced(found, params)
         figures = found.figures
     tensor = tensors.get("pos_weight")
-    options = {key: _single(params[key]) for key in kind.options}
+    options = {key: _single(params[key]) for key in OPTIONS if key in {**kind.options, **kind.own}}
     if tensor is not None:
         options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
-    applied = {key: params[key] for key in kind.own}
+    applied = {key: params[key] for key in kind.own if key not in OPTIONS}
     notes = _notes(elements, tensors, params, has_axis="class_axis" in dict(request.query))
     if asked is not None and request.headers.get("Accept") == NPY:
         raise Refused("not_acceptable", "a report comes as JSON alone", status=406)

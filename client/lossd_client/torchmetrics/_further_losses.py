@@ -1,6 +1,8 @@
 # Written by `make reference` from lossd/core/catalog.py: change that.
 """The means of the further losses as metrics."""
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from torch import Tensor

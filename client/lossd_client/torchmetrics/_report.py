@@ -122,7 +122,8 @@ class RemoteReport(Remote):
     ) -> None:
         params = parameters(locals())
         known = loss_named(loss)
-        params |= parameters({name: options.pop(name) for name in known.own if name in options})
+        own = {name for each in LOSSES.values() for name in each.own}
+        params |= parameters({name: options.pop(name) for name in own & options.keys()})
         # What the loss does not have is left out, unless it was given.
         params = {
             name: value

@@ -6,7 +6,7 @@
 export const INPUTS = ["logits", "probabilities", "boxes"];
 
 /**
- * Each loss's own parameters, and what has one loss.
+ * The parameters in the `params` of each loss's results, and what has one loss.
  * @type {Readonly<Record<Types.LossName, Types.LossFacts>>}
  */
 export const LOSSES = {
@@ -14,13 +14,13 @@ export const LOSSES = {
   focal: { own: ["gamma", "alpha", "variant"], row: "" },
   asymmetric: { own: ["gamma_pos", "gamma_neg", "clip"], row: "" },
   varifocal: { own: ["alpha", "gamma"], row: "" },
-  cross_entropy: { own: ["targets_format", "label_smoothing", "class_weight"], row: "classes" },
-  softmax_focal: { own: ["targets_format", "label_smoothing", "gamma", "alpha"], row: "classes" },
+  cross_entropy: { own: ["class_weight"], row: "classes" },
+  softmax_focal: { own: ["gamma", "alpha"], row: "classes" },
   dice: { own: ["smooth", "per"], row: "sample" },
   tversky: { own: ["smooth", "per", "alpha", "beta"], row: "sample" },
-  squared: { own: ["normalizer"], row: "" },
+  squared: { own: [], row: "" },
   hinge: { own: [], row: "" },
-  box: { own: ["normalizer", "variant", "format"], row: "box" },
+  box: { own: ["variant", "format"], row: "box" },
 };
 
 /** A method for each loss. */

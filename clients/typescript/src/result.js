@@ -216,7 +216,7 @@ export function merge(results) {
   }
   if (first.loss_terms !== undefined) {
     merged.loss_terms = addedUp(all.map(({ loss_terms }) => loss_terms ?? []));
-    if (typeof normalizerOf(first) !== "number") {
+    if (typeof first.options["normalizer"] !== "number") {
       merged.divisor_terms = addedUp(all.map(({ divisor_terms }) => divisor_terms ?? []));
     }
   }
@@ -287,7 +287,7 @@ function addedUp(results) {
  */
 function reduced(result) {
   const { loss, reduction, loss_terms, divisor_terms } = result;
-  const normalizer = normalizerOf(result);
+  const normalizer = result.options["normalizer"];
   if (typeof loss === "number") {
     if (reduction !== "mean") return result.sum;
     /** @type {Record<string, number>} */
@@ -309,14 +309,6 @@ function reduced(result) {
     return sum / nonzero(Math.max(divisor, least));
   });
   return { data, shape: loss.shape };
-}
-
-/**
- * What a mean divides by, which some losses have among their own parameters.
- * @param {LossResult<any>} result
- */
-function normalizerOf({ params, options }) {
-  return options["normalizer"] ?? params["normalizer"];
 }
 
 /** @param {number} divisor */

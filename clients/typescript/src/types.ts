@@ -241,7 +241,7 @@ export interface Info {
     arena_bytes: number;
     report_top: number;
     report_cells: number;
-    report_row_elements: number;
+    row_elements: number;
     timeout_seconds: number;
   };
   workers: WorkerInfo[];

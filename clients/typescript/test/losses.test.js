@@ -3,6 +3,7 @@ import { openAsBlob } from "node:fs";
 import { test } from "node:test";
 
 import { asMean, InvalidRequest, merge } from "lossd-client";
+import { LOSSES } from "../src/methods.js";
 import { apiKey, cases, client, folder, numbers, tensor, tensors } from "./support.js";
 
 const SUMS = ["sum", "weight_sum", "positives"];
@@ -43,6 +44,14 @@ for (const { name, loss, arrays, params, bounds, expected } of cases.merges) {
     );
   });
 }
+
+test("losses over all samples are not merged", async () => {
+  const request = { logits: [[1, 2]], targets: [[1, 0]], per: "class", reduction: "none" };
+  const result = await client.dice(request);
+  assert.deepEqual([result.loss.shape, result.shape], [[2], [1, 2]]);
+  assert.deepEqual(merge([result]).loss, result.loss);
+  assert.throws(() => merge([result, result]), /per: "class" is over all samples.*or by per: "sample"/);
+});
 
 test("sums become means at the end, where a batch has nothing of a class", async () => {
   const request = { reduction: "sum", axis: 0, normalizer: "weight" };
@@ -300,8 +309,9 @@ test("the server's description, usage and readiness", async () => {
   const info = await client.info();
   assert.deepEqual(
     info.losses.map(({ name }) => name),
-    ["bce", "focal"],
+    Object.keys(LOSSES),
   );
+  for (const { name } of info.losses) assert.equal(typeof client[name], "function");
   const { team, days, total } = await client.usage(7);
   assert.equal(team, "vision");
   assert.ok(total.requests >= 0 && days.length <= 7);

@@ -25,6 +25,7 @@ _LIKE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """For a parameter that a loss does not have: those to take in its place, of which it may have some."""
 
+_SHARED_NAMES: Final = tuple(parameter.name for parameter in SHARED)
 _MOST_LOSSES: Final = 3
 """The most losses that an error names."""
 
@@ -235,21 +236,18 @@ def _invalid(name: str, detail: str) -> RequestError:
 
 
 def own_params(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
-    """Return the loss's own parameters, such as gamma and alpha."""
-    return {parameter.name: params[parameter.name] for parameter in loss.parameters}
+    """Return the parameters that have a name of the loss's own, such as gamma and alpha."""
+    names = (parameter.name for parameter in loss.parameters)
+    return {name: params[name] for name in names if name not in _SHARED_NAMES}
 
 
 def options_of(loss: Loss, params: Mapping[str, object]) -> dict[str, object]:
     """Return the shared parameters that the loss has, without the reduction, as an answer repeats them.
 
-    One that the loss has in a form of its own is among its own parameters.
+    Those that it has in a form of its own are among them: callers read the normalizer of any loss here.
     """
-    own = {parameter.name for parameter in loss.parameters}
-    options = {
-        parameter.name: params[parameter.name]
-        for parameter in loss.all_parameters
-        if parameter.name not in own and parameter.name != "reduction"
-    }
+    names = {parameter.name for parameter in loss.all_parameters} - {"reduction"}
+    options = {name: params[name] for name in _SHARED_NAMES if name in names}
     for name in ("axis", "pos_weight"):
         value = options.get(name)
         if isinstance(value, tuple):

@@ -10,7 +10,7 @@ from typing import Final, cast
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.cut import Cut, cut_of
 from lossd.core.operand import Operand, spread
-from lossd.core.parameters import class_axis, divisor, is_weighted, own_params, row_axes
+from lossd.core.parameters import class_axis, divisor, is_weighted, row_axes
 from lossd.core.report.layout import Inputs, Layout
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.types import GROUP_PREFIX, ITEMSIZE, Divisor, Tensor
@@ -22,7 +22,7 @@ class Work:
 
     Attributes:
         loss: The loss's name.
-        own: The loss's own parameters, such as gamma.
+        own: The entry's parameters, such as gamma, with those that it has in place of a shared one.
         cut: Its parts, over the shape of its losses.
         inputs: The logits, probabilities or boxes, by their name, spread over the elements: row by row, if a
             row has one loss, in the losses' order.
@@ -145,7 +145,7 @@ def prepare(
     by_class = spread_over.rows_of_classes if of_rows else spread_over.classes
     return Work(
         loss=loss,
-        own=own_params(entry, params),
+        own={parameter.name: params[parameter.name] for parameter in entry.parameters},
         cut=cut,
         inputs=inputs,
         targets=targets,

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from lossd.core.catalog import Loss
+from lossd.core.catalog import LOSSES, Loss
+from lossd.core.native.library import why_missing
 from lossd.core.parameters import class_axis, losses_shape, row_size, spans_samples
 from lossd.requests.shapes import Shape, shown_shape
-from lossd.types import GROUP_PREFIX, ROWS, TENSOR_DTYPES, ErrorCode, RequestError, Tensor
+from lossd.settings import Settings
+from lossd.types import GROUP_PREFIX, ROWS, TENSOR_DTYPES, ErrorCode, LossRequest, RequestError, Tensor
 
 BOX: Final = 4
 """The numbers of a box."""
+_TORCH_SHARE: Final = 16
+"""Rows are so many times shorter where torch computes: about 2 microseconds an element of a report."""
 
 
 def check_names(loss: Loss, tensors: Mapping[str, Tensor]) -> str:
@@ -70,6 +74,31 @@ def check_rows(loss: Loss, params: Mapping[str, object], inputs: str, shape: Sha
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/class_axis", detail)])
     if not row_size(loss, params, shape) and 0 not in losses_shape(loss, params, shape):
         raise _bad_shape(inputs, shape, f"each {row_name(loss, params)} is empty; send some numbers for it")
+
+
+def check_length(request: LossRequest, settings: Settings) -> None:
+    """Refuse rows of numbers that would keep a worker too long: each has one loss, so no slice cuts it.
+
+    Raises:
+        RequestError: ``bad_shape``.
+    """
+    loss, most = LOSSES[request.loss], most_in_a_row(settings)
+    if not loss.row or request.row_size <= most:
+        return
+    [inputs] = (name for name in loss.inputs if name in request.tensors)
+    name = row_name(loss, request.params)
+    shorter = "take per=sample, or send" if spans_samples(loss, request.params) else "send"
+    raise _bad_shape(
+        inputs,
+        request.shape,
+        f"each {name} has {request.row_size} numbers, and at most {most} may have one loss; {shorter} fewer",
+    )
+
+
+def most_in_a_row(settings: Settings) -> int:
+    """Return how many numbers a row may have: fewer where torch computes it, which takes longer."""
+    by_torch = settings.kernel == "torch" or why_missing() is not None
+    return settings.max_row_elements // (_TORCH_SHARE if by_torch else 1)
 
 
 def check_streamed(loss: Loss, params: Mapping[str, object]) -> None:

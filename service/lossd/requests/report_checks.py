@@ -11,13 +11,13 @@ import numpy as np
 
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.cut import Cut
-from lossd.core.native.library import why_missing
 from lossd.core.operand import spread
 from lossd.core.parameters import class_axis
 from lossd.core.prepare import report_of
 from lossd.core.report.layout import Layout
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.engine.dispatch.report_outputs import ReportPlan, plan_report
+from lossd.requests.loss_checks import most_in_a_row
 from lossd.requests.shapes import Shape, shape_mismatch, shown_shape
 from lossd.settings import Settings
 from lossd.types import GROUP_PREFIX, ErrorCode, Float64Array, LossRequest, RequestError, Tensor
@@ -26,8 +26,6 @@ SECTION_OF: Final[Mapping[str, str]] = {"groups": "groups", "ids": "top", "basel
 """The section that uses a tensor, by the tensor's name."""
 _MOST_SHOWN: Final = 1 << 15
 """The most numbers of a pos_weight tensor that are shown: as many as a list among the parameters may have."""
-_TORCH_SHARE: Final = 16
-"""Rows are so many times shorter where torch computes a report on a CPU: about 2 microseconds an element."""
 _EXACT_DTYPES: Final = ("float16", "bfloat16")
 
 
@@ -204,9 +202,7 @@ def _check_columns(tensors: Mapping[str, Tensor], params: Mapping[str, object], 
 
 def _check_row(layout: Layout, elements: int, settings: Settings) -> None:
     """Refuse rows that would keep a worker too long: each gamma of a sweep counts as another row."""
-    gammas, most = len(layout.spec.gammas), settings.max_report_row_elements
-    if settings.kernel == "torch" or why_missing() is not None:
-        most //= _TORCH_SHARE
+    gammas, most = len(layout.spec.gammas), most_in_a_row(settings)
     if elements * max(1, gammas) > most:
         swept = f" for each of {gammas} gammas" if gammas > 1 else ""
         remedy = "send shorter rows, fewer gammas," if gammas > 1 else "send shorter rows,"

@@ -53,9 +53,11 @@ def slices(server: LiveServer) -> int:
     return int(found[1])
 
 
-def begin(server: LiveServer, media: str, query: str, length: int) -> http.client.HTTPConnection:
+def begin(
+    server: LiveServer, media: str, query: str, length: int, loss: str = "focal"
+) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
-    connection.putrequest("POST", f"/focal?{query}")
+    connection.putrequest("POST", f"/{loss}?{query}")
     if media == "multipart/form-data":
         media += f"; boundary={BOUNDARY}"
     connection.putheader("Content-Type", media)
@@ -112,6 +114,42 @@ def test_arrived_elements_are_scored(server: LiveServer, media: str, tensors: Ar
     assert answer.status == 200
     assert answer.read() == whole.content
     assert answer.headers["lossd-sum"] == whole.headers["lossd-sum"]
+    connection.close()
+
+
+BOXES = np.concatenate([LOGITS[:, :40].reshape(-1, 2), LOGITS[:, :40].reshape(-1, 2) + 9], axis=1)
+OF_ROWS: dict[str, tuple[str, Arrays, str]] = {
+    "ids first": ("cross_entropy", {"targets": IDS, "logits": LOGITS}, "tensors=targets,logits"),
+    "dense targets last": ("softmax_focal", {"logits": LOGITS, "targets": TARGETS}, ""),
+    "classes within": (
+        "cross_entropy",
+        {"targets": IDS[:20_000].reshape(100, 200) % 40, "logits": LOGITS[:10_000].reshape(100, 40, 200)},
+        "tensors=targets,logits&class_axis=1",
+    ),
+    "samples": ("dice", {"logits": LOGITS, "targets": TARGETS}, ""),
+    "boxes": ("box", {"boxes": BOXES, "targets": BOXES + 1}, ""),
+}
+
+
+@pytest.mark.parametrize(("loss", "tensors", "query"), OF_ROWS.values(), ids=OF_ROWS)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_rows_that_have_arrived_are_scored(
+    server: LiveServer, loss: str, tensors: Arrays, query: str, reduction: str
+) -> None:
+    media, query = "application/x-npy", f"{query}&reduction={reduction}".removeprefix("&")
+    body = body_of(media, tensors)
+    headers = {"content-type": media, "accept": "application/x-npy"}
+    whole = httpx.post(f"{server.url}/{loss}?{query}", content=body, headers=headers, timeout=30)
+    assert whole.status_code == 200, whole.text
+    before = slices(server)
+    connection = begin(server, media, query, len(body), loss)
+    held_back = len(body) // 8
+    connection.send(body[:-held_back])
+    wait_for_slices(server, before, 1)
+    connection.send(body[-held_back:])
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert answer.read() == whole.content
     connection.close()
 
 

@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from client.cli import reported
 from client.cli.scored import answer, refused, run
+from client.losses import PARAMS, ROWS, tensors_of
 from client.playback import Playback
-from client.test_losses import PARAMS, ROWS, tensors_of
 from lossd_client import LossClient
 from lossd_client._calls.parameters import LOSSES
 from lossd_client.cli.inputs import blocks as inputs
@@ -157,3 +157,79 @@ def test_a_report_of_boxes(client: LossClient, base_url: str) -> None:
     assert found["totals"]["loss"] == "box"
     whole = client.report("box", tensors["boxes"], tensors["targets"], variant="giou").to_dict()
     assert found["totals"] == whole["totals"]
+
+
+def test_one_number_a_row_is_no_row_of_classes(base_url: str) -> None:
+    Path("one.csv").write_text("l_a,l_b,label\n0.5,1,0\n-1,2,1\n")
+    table = ("one.csv", "--loss", "cross_entropy", "--targets-column", "label")
+    said = refused(base_url, *table, "--logits-column", "l_a")
+    assert "one.csv: l_a has one number a row, and cross_entropy takes one for each class" in said
+    assert answer(base_url, *table, "--logits-columns", "l_a,l_b")["count"] == 2
+
+
+def test_one_box_has_a_row(base_url: str) -> None:
+    np.save("box.npy", box := np.array([0.0, 0.0, 10.0, 10.0]))
+    np.save("target.npy", target := np.array([0.0, 0.0, 5.0, 10.0]))
+    said = refused(base_url, "box.npy", "target.npy", "--loss", "box")
+    assert said.endswith("box.npy has one dimension: boxes are [N, 4], also a single one")
+    np.save("box.npy", box[None])
+    np.save("target.npy", target[None])
+    assert answer(base_url, "box.npy", "target.npy", "--loss", "box")["loss"] == 0.5
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "softmax_focal"])
+def test_probabilities_are_no_logits_of_softmax(client: LossClient, base_url: str, loss: str) -> None:
+    p, ids = np.random.default_rng(1).dirichlet([1, 1, 1], 30), np.arange(30) % 3
+    np.save("p.npy", p)
+    np.save("log-p.npy", np.log(p))
+    np.save("ids.npy", ids)
+    remedy = "give their logarithms, of which the softmax is these probabilities again"
+    [note] = answer(base_url, "p.npy", "ids.npy", "--loss", loss)["notes"]
+    assert note == f"all logits lie in [0, 1]: if they are probabilities, {remedy}"
+    found = answer(base_url, "log-p.npy", "ids.npy", "--loss", loss)
+    assert found["notes"] == []
+    truth = -np.log(p[np.arange(30), ids])
+    if loss == "cross_entropy":
+        assert found["loss"] == pytest.approx(truth.mean(), rel=1e-14)
+    rows = [[*row, label] for row, label in zip(p.tolist(), ids.tolist(), strict=True)]
+    lines = [",".join(map(repr, row)) for row in rows]
+    Path("p.csv").write_text("\n".join(["prob_a,prob_b,prob_c,label", *lines]))
+    table = ("p.csv", "--loss", loss, "--logits-columns", "prob_", "--targets-column", "label")
+    assert f"says that it holds probabilities: {remedy}, or rename" in refused(base_url, *table)
+
+
+def test_squares_are_of_any_numbers(base_url: str) -> None:
+    Path("p.csv").write_text("prob,target\n0.25,1\n0.5,0\n")
+    table = ("p.csv", "--logits-column", "prob", "--targets-column", "target")
+    found = answer(base_url, *table, "--loss", "squared")
+    assert (found["loss"], found["notes"]) == ((0.75**2 + 0.5**2) / 2, [])
+    assert "hinge is of logits alone: give those" in refused(base_url, *table, "--loss", "hinge")
+
+
+def test_a_weight_of_losses_that_does_not_broadcast(base_url: str) -> None:
+    x = np.random.default_rng(1).normal(size=(9, 4, 5, 6))
+    np.save("x.npy", x)
+    np.save("ids.npy", np.zeros((9, 5, 6), dtype=int))
+    np.save("weight.npy", np.ones(4))
+    files = ("x.npy", "ids.npy", "--loss", "cross_entropy", "--class-axis", "1", "--weight", "weight.npy")
+    said = refused(base_url, *files)
+    assert "does not broadcast to these: losses have [5, 6] a row" in said
+    assert said.endswith("if it is one a row; --class-weight weighs classes")
+
+
+def test_the_mean_of_losses_is_of_those_that_count(client: LossClient, base_url: str) -> None:
+    x, ids = np.random.default_rng(1).normal(size=(30, 3)), np.arange(30) % 3
+    ids[::2] = 255
+    np.save("x.npy", x)
+    np.save("ids.npy", ids)
+    files = ("x.npy", "ids.npy", "--loss", "cross_entropy", "--ignore-index", "255")
+    done = run(base_url, *files, "--reduction", "none")
+    [mean] = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("loss mean")]
+    assert float(mean) == client.cross_entropy(x, ids, ignore_index=255).loss
+
+
+def test_columns_with_a_prefix_are_called_what_they_are(base_url: str) -> None:
+    Path("boxes.csv").write_text("p_x1,p_y1,p_x2,p_y2,t_x1,t_y1,t_x2,t_y2\n0,0,10,10,0,0,5,10\n")
+    columns = ("--logits-columns", "p_", "--targets-columns", "t_")
+    notes = answer(base_url, "boxes.csv", *columns, "--loss", "box")["notes"]
+    assert "the columns that begin with p_ are the boxes' four numbers: p_x1, p_y1, p_x2, p_y2" in notes

@@ -67,10 +67,21 @@ class Inputs:
         self._fixed: Arrays | None = None
         for shard in shards[1:]:
             self._refuse_unlike(shard)
+        if self.dimensions and not self._loss_dimensions:
+            raise BadFile(self._why_no_rows())
         if self.dimensions == 0 and (len(shards) > 1 or self._labels):
             raise BadFile(
                 f"{first.scored.file.location} holds a single number, which has no rows to go on or group"
             )
+
+    def _why_no_rows(self) -> str:
+        source, loss = self.shards[0].scored, self.shards[0].losses.loss
+        if loss.row == "box":
+            return f"{source.file.location} has one dimension: boxes are [N, 4], also a single one"
+        return (
+            f"{source.file.location}: {source.names or 'it'} has one number a row, and {loss.name} takes one "
+            "for each class; --logits-columns names several columns"
+        )
 
     def _refuse_unlike(self, shard: Shard) -> None:
         first = self.shards[0]
@@ -357,12 +368,16 @@ class Inputs:
 
     def _why_no_broadcast(self, name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> str:
         source = self.tensors[name]
-        rows = self.shards[0].losses.loss.row
-        each = f"{'losses' if rows else self.names[0]} have {list(shape[1:])} a row"
+        loss = self.shards[0].losses.loss
+        each = f"{'losses' if loss.row else self.names[0]} have {list(shape[1:])} a row"
         what = f"{source.file.location}: a {name} of shape {list(given)} does not broadcast to these: {each}"
         column = [given[0] if given else 1, *[1] * (len(shape) - 1)]
-        classes = f"; one a class has the shape {list(shape[-1:])}" if len(shape) > 1 else ""
-        return f"{what}. Save it in the shape {column} if it is one a row{classes}"
+        more = ""
+        if not loss.row and len(shape) > 1:
+            more = f"; one a class has the shape {list(shape[-1:])}"
+        elif "class_weight" in loss.own:
+            more = "; --class-weight weighs classes"
+        return f"{what}. Save it in the shape {column} if it is one a row{more}"
 
     def own_row(self, name: str, row: int) -> tuple[str, int] | None:
         """Return the file and row that a tensor's row comes from; None if the row is the same."""

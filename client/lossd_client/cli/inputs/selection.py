@@ -32,8 +32,8 @@ from lossd_client.cli.inputs.shards import BASELINE, BROADCAST, EACH_ELEMENT, LA
 from lossd_client.cli.inputs.sources import (
     ColumnChoice,
     Source,
-    classes_note,
     other_form,
+    prefix_note,
     refuse_integers,
     refuse_overlap,
     refuse_unlike,
@@ -90,6 +90,7 @@ class Selection:
             several=options.logits_columns,
             takes_ids=options.targets_format is TargetsFormatName.INDEX
             or (by_shape and "targets_format" in loss.own),
+            loss=loss,
         )
         targets = ColumnChoice(
             "targets",
@@ -276,7 +277,8 @@ class Selection:
             self.targets.find(second)  # raises, since none of several is named
         if fits[1] and roles[0] == "none":
             self.scored.find(first)
-        hint = other_form(first, self.scored.role) or other_form(second, self.scored.role)
+        loss = self.losses.loss
+        hint = other_form(first, self.scored.role, loss) or other_form(second, self.scored.role, loss)
         what = f"{seen(first)}; {seen(second)}. It is not clear what these two are"
         role = self.scored.role
         either = (
@@ -350,7 +352,7 @@ class Selection:
         used = {column.name for source in (*tensors.values(), *grouped) for column in source.columns}
         rows = join(first, second, used, self.ids) if is_pair else None
         notes = [
-            classes_note(tensors[wanted.role], wanted.prefix)
+            prefix_note(tensors[wanted.role], wanted.prefix, self.losses.loss)
             for wanted in (self.scored, self.targets)
             if wanted.prefix is not None
         ]

@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import widened
-from lossd_client._calls.parameters import INPUTS
+from lossd_client._calls.loss import Loss
+from lossd_client._calls.parameters import INPUTS, LOSSES
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, joined
 from lossd_client.cli.files.errors import BadFile
+
+LOGARITHMS: Final = "give their logarithms, of which the softmax is these probabilities again"
+"""What to do with probabilities for a loss of softmax."""
 
 _ROWS: Final = 1 << 16  # of a column of a class, read to be stacked
 _SHOWN: Final = 30  # names in a message
@@ -101,6 +105,7 @@ class ColumnChoice:
         several: Names with commas between them, or what all of them begin with.
         nulls: Whether values may be missing.
         takes_ids: Whether class ids say by number which of the columns is meant.
+        loss: The loss that is computed of it.
     """
 
     role: str
@@ -110,6 +115,7 @@ class ColumnChoice:
     several: str | None = None
     nulls: bool = False
     takes_ids: bool = False
+    loss: Loss = LOSSES["bce"]
 
     @property
     def is_given(self) -> bool:
@@ -160,7 +166,7 @@ class ColumnChoice:
         if self.column is None:
             if self.role in _OF_ONE_COLUMN:
                 raise BadFile(f"{seen(file)}: a file for {self.option} has one column{self._where_else()}")
-            other = other_form(file, self.role)
+            other = other_form(file, self.role, self.loss)
             raise BadFile(f"{seen(file)}: say by {self.option} which one holds the {self.role}{other}")
         hint = _did_you_mean(self.column, file)
         if "," in self.column:
@@ -204,15 +210,26 @@ class ColumnChoice:
         columns = tuple(Column(name, self.kind, self.nulls) for name in names)
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
             file.row_bytes(columns)  # raises, with the reason and the remedy
-        if self.role == "logits" and any(map(_says_probabilities, names)):
+        remedy = _instead_of_probabilities(self.loss)
+        if self.role == "logits" and remedy and any(map(_says_probabilities, names)):
             what = f"{file.location}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
-            raise BadFile(f"{what}: give --probabilities, or rename it if it holds logits")
+            raise BadFile(f"{what}: {remedy}, or rename it if it holds logits")
         return Source(file, columns, is_stacked)
 
 
-def other_form(file: DataFile, role: str) -> str:
+def _instead_of_probabilities(loss: Loss) -> str:
+    """Return what to do with probabilities instead of taking them as logits; empty if they may be taken."""
+    if "probabilities" in loss.inputs:
+        return "give --probabilities"
+    if loss.row == "classes":
+        return LOGARITHMS
+    return "" if loss.targets == "number" else f"{loss.name} is of logits alone: give those"
+
+
+def other_form(file: DataFile, role: str, loss: Loss) -> str:
     """Return advice if a file has probabilities instead of logits, or the other way round."""
-    if role == "logits" and any(map(_OF_PROBABILITIES.match, file.names)):
+    takes_both = "probabilities" in loss.inputs
+    if role == "logits" and takes_both and any(map(_OF_PROBABILITIES.match, file.names)):
         return "; if its probabilities are meant, give --probabilities: that is another loss than of logits"
     if role == "probabilities" and "logits" in file.names:
         return (
@@ -381,8 +398,9 @@ def _in_common(texts: Sequence[str]) -> int:
     return next((at for at, (a, b) in enumerate(zip(least, greatest, strict=False)) if a != b), len(least))
 
 
-def classes_note(source: Source, prefix: str) -> str:
+def prefix_note(source: Source, prefix: str, loss: Loss) -> str:
     """Return a note of the columns that a prefix matches."""
+    what = "boxes' four numbers" if loss.row == "box" else "classes"
     names = [column.name for column in source.columns]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"the columns that begin with {prefix} are the classes: {', '.join(names[:_SHOWN])}{more}"
+    return f"the columns that begin with {prefix} are the {what}: {', '.join(names[:_SHOWN])}{more}"

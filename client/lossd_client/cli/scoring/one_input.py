@@ -77,7 +77,7 @@ class Rows:
         self._in_flight: deque[tuple[Sequence[int], Shapes]] = deque()
         self._start = 0
         self._shapes: Shapes = {}
-        self._ranges = Ranges(inputs.names[0], request.known_loss.inputs, is_dense=not request.by_index)
+        self._ranges = Ranges(inputs.names[0], request.known_loss, is_dense=not request.by_index)
 
     def score_whole(self, client: LossClient, block: Arrays) -> LossResult:
         """Score all tensors by one call of the client.

@@ -104,7 +104,10 @@ def _rows(result: LossResult, losses: Losses) -> list[tuple[str, str]]:
     else:
         rows = [("loss", f"array of shape {losses.shape}")]
         if math.prod(losses.shape):
-            figures = (("min", losses.smallest), ("mean", losses.mean), ("max", losses.largest))
+            # Of what is dropped the losses are 0, and in a mean of all the others it has no part.
+            each = result.reduction == "none" and result.count
+            mean = result.sum / result.count if each else losses.mean
+            figures = (("min", losses.smallest), ("mean", mean), ("max", losses.largest))
             rows += [(f"loss {name}", repr(value)) for name, value in figures]
     params = "".join(f" {name}={value}" for name, value in result.params.items() if value is not None)
     return [

@@ -1,18 +1,19 @@
 """Notes of the values' range: probabilities scored as logits, or swapped files."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import forget, widened
+from lossd_client._calls.loss import Loss
 from lossd_client._calls.ranges import Within
 from lossd_client.cli.inputs.shards import BASELINE, Arrays
+from lossd_client.cli.inputs.sources import LOGARITHMS
 
 _BASELINE_WITHIN: Final = (
     "all logits of the baseline lie in [0, 1], and the others do not: if they are probabilities, its losses "
-    "are wrong; give the logits of both, or the probabilities of both and --probabilities"
+    "are wrong; give the logits of both, or the {both}"
 )
 
 
@@ -21,13 +22,14 @@ class Ranges:
 
     Args:
         role: The input, such as "logits".
-        inputs: The names that the loss's inputs may have.
+        loss: The loss.
         is_dense: Whether the targets are of the inputs' shape, and no class ids.
     """
 
-    def __init__(self, role: str, inputs: Sequence[str], *, is_dense: bool) -> None:
+    def __init__(self, role: str, loss: Loss, *, is_dense: bool) -> None:
         self._role, self._is_dense = role, is_dense
-        self._may_be_probabilities = role == "logits" and "probabilities" in inputs
+        self._of_softmax = loss.row == "classes"
+        self._may_be_probabilities = role == "logits" and ("probabilities" in loss.inputs or self._of_softmax)
         self._size = self._rows = 0
         self._has_rows = False
         self._least, self._greatest = np.inf, -np.inf
@@ -77,10 +79,14 @@ class Ranges:
         if self._size < 2:
             return []
         if not self._is_within:
-            return [_BASELINE_WITHIN] if self._may_be_probabilities and self._baseline.is_likely else []
+            if not (self._may_be_probabilities and self._baseline.is_likely):
+                return []
+            both = "logarithms of both" if self._of_softmax else "probabilities of both and --probabilities"
+            return [_BASELINE_WITHIN.format(both=both)]
         if self._may_be_probabilities and self._least < self._greatest:
             swapped = "; if they are targets, the files are swapped" if self._is_dense else ""
-            return [f"all logits lie in [0, 1]: if they are probabilities, use --probabilities{swapped}"]
+            remedy = LOGARITHMS if self._of_softmax else "use --probabilities"
+            return [f"all logits lie in [0, 1]: if they are probabilities, {remedy}{swapped}"]
         if self._role == "probabilities" and self._is_dense and self._are_bits and not self._target_bits:
             return [
                 "all probabilities are 0 or 1, and the targets are not: if they are the targets, "

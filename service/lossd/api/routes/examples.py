@@ -46,6 +46,7 @@ from lossd.wire import STREAMS, Format, merge_params, write_json
 Document = dict[str, Any]
 
 _NUMBERS: Final = [[2.0, -1.5, 0.25], [-3.0, 4.0, 0.0]]
+_PROBABILITIES: Final = [[0.75, 0.125, 0.5], [0.25, 1.0, 0.5]]
 _LABELS: Final = [[1, 0, 0.5], [0, 1, 1]]
 _IDS: Final = [0, 1]
 _BOXES: Final = [[10.0, 10.0, 50.0, 50.0], [20.0, 30.0, 60.0, 90.0]]
@@ -62,7 +63,8 @@ def tensors_example(loss: Loss) -> dict[str, Any]:
     """Return the inputs and targets of a request of two rows."""
     if loss.targets == "box":
         return {loss.inputs[0]: _BOXES, "targets": _TRUE_BOXES}
-    return {loss.inputs[0]: _NUMBERS, "targets": _IDS if loss.row == "classes" else _LABELS}
+    numbers = _PROBABILITIES if loss.inputs[0] == "probabilities" else _NUMBERS
+    return {loss.inputs[0]: numbers, "targets": _IDS if loss.row == "classes" else _LABELS}
 
 
 def request_example(loss: Loss) -> Document:

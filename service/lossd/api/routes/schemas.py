@@ -340,7 +340,7 @@ class Limits(_Document):
     arena_bytes: int
     report_top: int
     report_cells: int
-    report_row_elements: int
+    row_elements: int
     timeout_seconds: float
 
 

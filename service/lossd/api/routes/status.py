@@ -94,7 +94,7 @@ def describe(service: Service) -> Info:
             arena_bytes=settings.arena_bytes,
             report_top=settings.max_report_top,
             report_cells=settings.max_report_cells,
-            report_row_elements=settings.max_report_row_elements,
+            row_elements=settings.max_row_elements,
             timeout_seconds=settings.timeout_seconds,
         ),
         workers=describe_workers(service),

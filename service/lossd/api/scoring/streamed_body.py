@@ -18,6 +18,7 @@ from lossd.engine.admission.arena import Region
 from lossd.engine.dispatch.array_outputs import arrays, cut_for
 from lossd.engine.dispatch.job import Job
 from lossd.engine.dispatch.row_stream import RowStream
+from lossd.requests.loss_checks import check_length
 from lossd.requests.report_checks import plan_for
 from lossd.requests.validation import assemble_rows, cut_request
 from lossd.types import ErrorCode, LossRequest, RequestError, Tensor
@@ -134,6 +135,7 @@ class StreamedBody:
         """Start the job, planned for the most rows that the body may have."""
         exchange, pool = self._exchange, self._service.pool
         request, row_shape, lists = assemble_rows(self._spec.loss, columns, self._spec.params)
+        check_length(request, self._service.settings)
         self._row_elements = math.prod(row_shape)
         self._columns = columns
         self._strings = {column.name: [] for column in columns if column.strings}

@@ -25,6 +25,7 @@ from lossd.engine.dispatch.in_place import InPlace, prepare_request
 from lossd.engine.dispatch.job import Batch, Job
 from lossd.engine.dispatch.report_outputs import ReportPlan
 from lossd.engine.dispatch.result import too_late
+from lossd.requests.loss_checks import check_length
 from lossd.requests.report_checks import plan_for, show_pos_weight
 from lossd.requests.validation import assemble
 from lossd.types import ITEMSIZE, Body, LossRequest, LossResult, Timings
@@ -248,6 +249,7 @@ class WholeBody:
         free = max(self._limit.nbytes, *ends, 0)
         slice_elements = self._service.pool.elements_for(spec.loss, report="report" in params)
         request, cut = assemble(spec.loss, body, free, region, params, slice_elements)
+        check_length(request, self._service.settings)
         if cut.whole_rows:
             if not spec.has_report:
                 raise no_report()
