@@ -14,7 +14,7 @@ from lossd.core.cut import Cut
 from lossd.core.operand import spread
 from lossd.core.parameters import class_axis
 from lossd.core.prepare import report_of
-from lossd.core.report.layout import Layout
+from lossd.core.report.layout import MOST_CLASS_BINS, Layout, keeps_classes
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.engine.dispatch.report_outputs import ReportPlan, plan_report
 from lossd.requests.loss_checks import most_in_a_row
@@ -68,6 +68,31 @@ def check_report_tensors(
             f"{inputs} is {tensors[inputs].dtype}; give a number of bins"
         )
         raise _invalid("calibration_bins", detail)
+
+
+def report_notes(
+    loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object], shape: Shape
+) -> tuple[str, ...]:
+    """Return a note on what the report of a request leaves out.
+
+    Args:
+        loss: The loss.
+        tensors: The request's checked tensors.
+        params: Its checked parameters.
+        shape: The inputs' shape.
+    """
+    spec = spec_of(loss, params, tensors, has_classes=True) if loss.row == "classes" else None
+    if spec is None or "calibration" not in spec.sections:
+        return ()
+    classes = shape[class_axis(params, shape)]
+    if keeps_classes(classes, spec.bins):
+        return ()
+    most = MOST_CLASS_BINS // (classes + 1)
+    remedy = f"; with calibration_bins={most} it has each class's, too" if most > 1 else ""
+    return (
+        f"the report's calibration is the top class's alone: {classes} classes in {spec.bins} bins are too "
+        f"many to keep each class's{remedy}",
+    )
 
 
 def plan_for(

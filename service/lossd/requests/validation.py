@@ -33,7 +33,7 @@ from lossd.requests.loss_checks import (
     check_streamed,
     row_name,
 )
-from lossd.requests.report_checks import SECTION_OF, check_report_tensors
+from lossd.requests.report_checks import SECTION_OF, check_report_tensors, report_notes
 from lossd.requests.shapes import Shape, shape_mismatch, shown_shape
 from lossd.types import (
     FLOATS,
@@ -125,7 +125,11 @@ def assemble(
     losses = losses_shape(loss, params, shape)
     axes = reduced_axes(params, losses, "losses" if loss.row else "inputs")
     cut = cut_request(loss, params, tensors, shape, axes, slice_elements)
-    notes = (*body.notes, *_notes(loss, tensors, params, sent_params, shape))
+    notes = (
+        *body.notes,
+        *_notes(loss, tensors, params, sent_params, shape),
+        *report_notes(loss, tensors, params, shape),
+    )
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, tensors, params, own, options, notes, shape, size), cut
 
@@ -182,7 +186,7 @@ def assemble_rows(
     shape = _check(loss, tensors, params)
     own, options = own_params(loss, params), _options(loss, params, rows)
     lists = _take_lists(loss, params, shape)
-    notes = _one_class_notes(loss, params, shape)
+    notes = (*_one_class_notes(loss, params, shape), *report_notes(loss, tensors, params, shape))
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, rows, params, own, options, notes, shape, size), shape[1:], lists
 

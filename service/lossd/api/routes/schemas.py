@@ -325,6 +325,7 @@ class LossInfo(_Document):
     title: str
     summary: str
     tensors: list[str] = Field(description="The tensors that a request for it may have.")
+    sections: list[str] = Field(description="The sections that its report may have.")
     parameters: list[ParameterInfo]
 
 
