@@ -292,7 +292,7 @@ static inline int sum_plain_block(const double *values, int count, double *total
  */
 static const double CLOSE_CUT[2] = {1.5 * 0x1p16, 1.5 * 0x1p-35};
 #define SIGN_AND_EXPONENT (-((int64_t)1 << 52))
-#define SIGN ((int64_t)1 << 63)
+#define SIGN INT64_MIN
 
 /* Add an integer, in units of 2^32 `unit` and `unit`. */
 static inline void add_integer(wide_sum *sum, int64_t integer, double unit)
