@@ -25,7 +25,7 @@ from lossd.types import GROUP_PREFIX, ErrorCode, Float64Array, LossRequest, Requ
 SECTION_OF: Final[Mapping[str, str]] = {"groups": "groups", "ids": "top", "baseline": "paired"}
 """The section that uses a tensor, by the tensor's name."""
 _MOST_SHOWN: Final = 1 << 15
-"""The most numbers of a pos_weight tensor that are shown: as many as a list among the parameters may have."""
+"""The most numbers shown of a parameter that is a tensor: as many as a list in its place may have."""
 _EXACT_DTYPES: Final = ("float16", "bfloat16")
 
 
@@ -127,29 +127,33 @@ def plan_for(
     return plan_report(request, layout, cut, most_cells, settings.max_output_bytes, strings)
 
 
-def show_pos_weight(request: LossRequest, shape: Shape, memory: memoryview) -> None:
-    """Show a pos_weight tensor among the options by its numbers, which must be alike in reports that merge.
+def show_weights(request: LossRequest, shape: Shape, memory: memoryview) -> None:
+    """Show parameters that are tensors by their numbers, which must be alike in reports that merge.
 
     Args:
         request: The request, whose tensors have arrived.
         shape: The inputs' shape.
         memory: The memory that the tensors' offsets count from.
     """
-    tensor, options = request.tensors.get("pos_weight"), request.options
-    if tensor is None or not isinstance(options["pos_weight"], dict):
-        return  # it is a parameter
-    assert isinstance(options, dict)
+    for name, params in (("pos_weight", request.options), ("class_weight", request.own)):
+        tensor = request.tensors.get(name)
+        if tensor is not None and isinstance(params[name], dict):  # or it is a list
+            assert isinstance(params, dict)
+            params[name] = _shown(request, name, shape, memory)
+
+
+def _shown(request: LossRequest, name: str, shape: Shape, memory: memoryview) -> object:
+    """Return what a report shows of a parameter that is a tensor."""
+    tensor = request.tensors[name]
     own = tensor.shape
     along_rows = len(own) == len(shape) or (len(own) == 1 and class_axis(request.params, shape) == 0)
-    if along_rows and own[0] > 1:  # other rows have others, and may be more or less
-        options["pos_weight"] = {"dtype": tensor.dtype, "shape": list(own[1:])}
-        return
+    if name == "pos_weight" and along_rows and own[0] > 1:  # other rows have others, and may be more or less
+        return {"dtype": tensor.dtype, "shape": list(own[1:])}
     numbers = _numbers(tensor, memory)
     if len(own) > 1 or numbers.size > _MOST_SHOWN:
         digest = hashlib.sha256(numbers.astype("<f8").tobytes()).hexdigest()
-        options["pos_weight"] = {"shape": list(own), "sha256": digest}
-    else:
-        options["pos_weight"] = numbers.item() if numbers.size == 1 else numbers.tolist()
+        return {"shape": list(own), "sha256": digest}
+    return numbers.item() if numbers.size == 1 and name == "pos_weight" else numbers.tolist()
 
 
 def _numbers(tensor: Tensor, memory: memoryview) -> Float64Array:
