@@ -1,5 +1,6 @@
 """The fake's further losses, and what it refuses of them, are the server's."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -189,16 +190,18 @@ def test_its_reports_are_the_servers(
     asked = {**given, "groups": np.arange(rows) % 3, "top": 4}
     if named:
         asked["ids"] = [f"row {number}" for number in range(rows)]
-    ours, its = (report_of(client, loss, asked) for client in (fake, real))
+    (ours, notes), (its, its_notes) = (report_of(client, loss, asked) for client in (fake, real))
+    assert notes == its_notes
     assert set(ours) == set(its)
     for section in set(its) - {"run", "schema"}:
         assert_like(ours[section], its[section], section)
 
 
-def report_of(client: LossClient, loss: str, asked: Options) -> Options:
-    call: Any = client.report
-    document: Options = call(loss, **asked).to_dict()
-    return document
+def report_of(client: LossClient, loss: str, asked: Options) -> tuple[Options, list[str]]:
+    """Return the report's document, and the answer's notes."""
+    call: Any = client.with_raw_response.report
+    raw = call(loss, **asked)
+    return raw.result.to_dict(), json.loads(raw.body)["notes"]
 
 
 def assert_like(ours: object, its: object, path: str) -> None:
