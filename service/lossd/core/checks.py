@@ -26,6 +26,7 @@ class Rule:
         wrong: What a detail calls another value, such as "outside [0, 1]".
         remedy: Returns the remedy for a value: what it may have been meant for, and how to send that.
         least: The least value.
+        is_ignorable: Whether an ignore_index may drop what has another value.
     """
 
     largest: float
@@ -33,6 +34,7 @@ class Rule:
     wrong: str
     remedy: Callable[[float], str]
     least: float = 0.0
+    is_ignorable: bool = False
 
 
 def _target_remedy(value: float) -> str:
@@ -49,8 +51,16 @@ def _target_remedy(value: float) -> str:
     return "a target is a 0/1 label or a probability"
 
 
-def _id_remedy(classes: int) -> Callable[[float], str]:
+def _share_remedy(value: float) -> str:
+    if value.is_integer():
+        return "class ids have one axis less than the inputs; a mask drops a row without a class"
+    return "a target is a class's share of the row"
+
+
+def _id_remedy(classes: int, *, may_be_background: bool) -> Callable[[float], str]:
     def remedy(value: float) -> str:
+        if math.isfinite(value) and not value.is_integer():
+            return WHOLE.remedy(value)
         if not abs(value) < _EXACT:
             return "ids count from 0; where one was -1 before a cast to unsigned integers, send signed ones"
         shown = f"{value:.17g}"
@@ -64,16 +74,19 @@ def _id_remedy(classes: int) -> Callable[[float], str]:
             begin = f"ids count from 0; if the labels are 1 to {classes}, subtract 1"
         else:
             begin = "ids count from 0"
-        return (
-            f"{begin}; if {shown} is a background, of no class, background_index={shown} "
-            f"counts it with targets of 0; if it means unlabelled, ignore_index={shown} leaves it out of sum "
-            "and count"
-        )
+        if may_be_background:
+            begin += (
+                f"; if {shown} is a background, of no class, background_index={shown} counts it with targets "
+                "of 0"
+            )
+        return f"{begin}; if it means unlabelled, ignore_index={shown} leaves it out of sum and count"
 
     return remedy
 
 
-TARGET: Final = Rule(1.0, ErrorCode.TARGET_OUT_OF_RANGE, "outside [0, 1]", _target_remedy)
+TARGET: Final = Rule(1.0, ErrorCode.TARGET_OUT_OF_RANGE, "outside [0, 1]", _target_remedy, is_ignorable=True)
+SHARE: Final = Rule(1.0, ErrorCode.TARGET_OUT_OF_RANGE, "outside [0, 1]", _share_remedy)
+"""The rule for a class's share of a row, of which no ignore_index drops a part."""
 PROBABILITY: Final = Rule(
     1.0,
     ErrorCode.PROBABILITY_OUT_OF_RANGE,
@@ -105,6 +118,7 @@ NUMBER: Final = Rule(
     "not finite",
     lambda _: "send a finite number; a mask drops elements whose target is none",
     -sys.float_info.max,
+    is_ignorable=True,
 )
 """The rule for a target of a regression."""
 TARGET_BOX: Final = Rule(
@@ -136,17 +150,23 @@ WHOLE: Final = Rule(
     ErrorCode.DTYPE_NOT_ALLOWED,
     "no class id",
     lambda _: "send whole numbers, or probabilities of every class with targets_format=dense",
+    is_ignorable=True,
 )
 """The rule for an id's fraction."""
 
 
-def class_id(classes: int) -> Rule:
+def class_id(loss: Loss, classes: int) -> Rule:
     """Return the rule for class ids."""
-    return Rule(classes - 1.0, ErrorCode.TARGET_OUT_OF_RANGE, f"outside [0, {classes})", _id_remedy(classes))
+    may_be_background = any(parameter.name == "background_index" for parameter in loss.all_parameters)
+    remedy = _id_remedy(classes, may_be_background=may_be_background)
+    code = ErrorCode.TARGET_OUT_OF_RANGE
+    return Rule(classes - 1.0, code, f"outside [0, {classes})", remedy, is_ignorable=True)
 
 
 def target_rule(loss: Loss) -> Rule:
     """Return the rule for a loss's targets, unless they are class ids."""
+    if loss.row == "classes":
+        return SHARE
     return {"probability": TARGET, "number": NUMBER, "box": TARGET_BOX}[loss.targets]
 
 
@@ -185,7 +205,7 @@ def value_error(rule: Rule, operand: Operand, position: int, value: float) -> Re
     """
     if math.isnan(value):
         remedy = "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"
-        if operand.name == "targets":
+        if operand.name == "targets" and rule.is_ignorable:
             remedy = f'ignore_index="nan" drops elements whose target is missing; {remedy}'
         return _error(ErrorCode.NON_FINITE_INPUT, operand, position, "NaN", remedy)
     what = f"{value:.17g} is {rule.wrong}"

@@ -246,7 +246,7 @@ def _targets(
 
 def _id_checks(work: Work, start: int, ids: Tensor) -> list[Check]:
     return [
-        Check(class_id(work.classes), work.targets, start, ids, ids),
+        Check(class_id(LOSSES[work.loss], work.classes), work.targets, start, ids, ids),
         Check(WHOLE, work.targets, start, ids - ids.floor(), ids),
     ]
 

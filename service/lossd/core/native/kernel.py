@@ -258,7 +258,7 @@ def _error(work: Work, rule: int, position: int, value: float) -> Exception:
     found: Rule
     name, found = {
         1: ("mask", MASK),
-        2: ("targets", class_id(work.classes)),
+        2: ("targets", class_id(loss, work.classes)),
         3: ("targets", WHOLE),
         4: ("targets", target_rule(loss)),
         5: ("inputs", input_rule(inputs.name)),
