@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from core.scoring import KERNELS, elements, figures, figures_by, sums, work
+from core.scoring import KERNELS, Figures, elements, figures, figures_by, sums, work
 from lossd.types import RequestError
 
 RNG = np.random.default_rng(23)
@@ -83,6 +83,35 @@ def test_an_ignored_target_leaves_its_element_out_of_its_row() -> None:
     job = work("dice", given, reduction="sum", ignore_index=255)
     assert figures(job).count == 3
     assert figures(job).positives.value == without["targets"].sum()
+
+
+def read(found: Figures) -> tuple[object, ...]:
+    """Figures that can be compared."""
+    weights = found.weight_sum
+    return found.sum.terms, found.count, weights and weights.terms, found.positives.terms
+
+
+@pytest.mark.parametrize("size", [6, 3000])
+@pytest.mark.parametrize("by_index", [False, True])
+def test_a_row_of_ignored_targets_is_dropped(size: int, *, by_index: bool) -> None:
+    """It counts in nothing, and nothing under it is looked at."""
+    x, y = RNG.normal(0, 3, (5, 2, size)), RNG.integers(0, 2, (5, size) if by_index else (5, 2, size))
+    weight = np.arange(1.0, 6.0)
+    options: dict[str, Any] = {"class_axis": 1, "targets_format": "index" if by_index else "dense"}
+    left = np.array([True, False, True, True, False])
+    expected = read(
+        figures(work("dice", {"logits": x[left], "targets": y[left], "weight": weight[left]}, **options))
+    )
+    marked = np.where(left.reshape(5, *[1] * (y.ndim - 1)), y, 255)
+    x, weight = x.copy(), weight.copy()
+    x[~left], weight[~left] = np.nan, np.nan
+    whole = {"logits": x, "targets": marked, "weight": weight}
+    given = work("dice", whole, ignore_index=255, **options)
+    for kernel in KERNELS:
+        assert read(figures_by(kernel, given)) == expected
+    mask = np.array([1, 1, 0, 1, 1])
+    both = work("dice", {**whole, "mask": mask}, ignore_index=255, **options)
+    assert figures(both).count == 2
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "softmax_focal", "dice", "tversky", "box"])

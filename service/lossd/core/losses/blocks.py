@@ -171,6 +171,11 @@ def load_rows(work: Work, read: Read, start: int, n: int, device: torch.device) 
     nan, size, checks = work.allow_nan, work.row_size, list[Check]()
     ids = read(work.targets) if work.ids_by_row else None
     kept = _kept(work, read, start, ids, checks)
+    inside = None
+    if ids is None and work.ignore_index is not None:
+        inside = _others(work.ignore_index, read(work.targets))
+        left = inside.reshape(n, size).any(1)  # of a row whose targets are all ignored nothing is
+        kept = left if kept is None else kept & left
     if ids is not None:
         ids = ids if kept is None else torch.where(kept, ids, 0.0)
         checks += _id_checks(work, start, ids)
@@ -183,11 +188,10 @@ def load_rows(work: Work, read: Read, start: int, n: int, device: torch.device) 
         checks.append(Check(CLASS_WEIGHT, work.class_weight, 0, class_weight, class_weight))
 
     counts = None if kept is None else kept.repeat_interleave(size)
-    y, inside = None, None
+    y = None
     if ids is None:
         y = read(work.targets)
-        if work.ignore_index is not None:
-            inside = _others(work.ignore_index, y)
+        if inside is not None:
             counts = inside if counts is None else counts & inside
         y = y if counts is None else torch.where(counts, y, 0.0)
         y = _targets(work, start * size, y, counts, device, checks).reshape(n, size)

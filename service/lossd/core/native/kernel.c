@@ -120,6 +120,33 @@ static int read_block(const job *job, const char *base, block *block, fault *fau
     return 1;
 }
 
+/* Whether a row has a number whose target is not the ignored one. */
+static int has_targets(const job *job, const char *base, int64_t row)
+{
+    double y[BLOCK], kept[BLOCK];
+    for (int64_t from = 0; from < job->row_size; from += BLOCK) {
+        const int n = job->row_size - from < BLOCK ? (int)(job->row_size - from) : BLOCK;
+        read_elements(&job->targets, base, row * job->row_size + from, n, y);
+        drop_ignored(job, 0, y, n, kept);
+        for (int i = 0; i < n; i++)
+            if (kept[i] != 0.0)
+                return 1;
+    }
+    return 0;
+}
+
+/* Drop the rows of a block of which ignored targets leave nothing. */
+static void drop_ignored_rows(const job *job, const char *base, block *block)
+{
+    for (int i = 0; i < block->count; i++) {
+        if (!job->mask.axes)
+            block->kept[i] = 1.0;
+        if (block->kept[i] != 0.0 && !has_targets(job, base, block->start + i))
+            block->kept[i] = 0.0;
+    }
+    block->dropped = 1;
+}
+
 /* Read what there is for each row of a block, and check it; 0: a value was refused. */
 static int read_row_block(const job *job, const char *base, block *block, fault *fault)
 {
@@ -133,7 +160,10 @@ static int read_row_block(const job *job, const char *base, block *block, fault 
         drop_ignored(job, job->mask.axes, block->ids, count, block->kept);
     if (ids && block->dropped)
         stand_in(block->kept, count, block->ids, 0.0);
-    if (check_mask(job, block, fault) && (!ids || check_ids(job, fault, block->ids, count, block->start)) &&
+    int allowed = check_mask(job, block, fault);
+    if (allowed && !ids && job->ignores)
+        drop_ignored_rows(job, base, block);
+    if (allowed && (!ids || check_ids(job, fault, block->ids, count, block->start)) &&
         read_factors(job, base, block, &job->weight, RULE_WEIGHT, 0.0, block->weight, fault))
         return 1;
     fault->position *= job->row_size;
