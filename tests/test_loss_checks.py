@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lossd.api.scoring.whole_body import arrived_losses
 from lossd.core.catalog import LOSSES, SHARED, Loss
+from lossd.core.checks import box_size
 from lossd.core.cut import Cut
 from lossd.core.parameters import check_params, is_weighted, losses_shape, row_axes, row_size
 from lossd.core.report.spec import SECTIONS
@@ -155,6 +156,20 @@ REFUSALS: list[tuple[str, Shape, Shape, dict[str, Any], str, str, str]] = [
         *("dice", (3, 5), (5,), {"class_axis": 0, "targets_format": "index"}),
         *("invalid_parameter", "/class_axis", "where the samples lie"),
     ),
+    *(
+        (loss, shape, shape, {"per": "class"}, "invalid_parameter", "/class_axis", said)
+        for loss, shape, said in (
+            ("dice", (2, 3, 4, 5), r"\[2, 3, 4, 5\]: name it, .*class_axis=1 .*class_axis=3 for the last"),
+            ("tversky", (2, 3, 4), "class_axis=2 for the last"),
+        )
+    ),
+    # Class ids, and nothing that says so.
+    *(
+        (loss, (2, 3, 4, 4), (2, 4, 4), {}, "shape_mismatch", "/targets", "index with class_axis=1 says so")
+        for loss in ("dice", "bce", "hinge")
+    ),
+    ("tversky", (6, 3), (6,), {}, "shape_mismatch", "/targets", "if these are class ids, .*=index says so"),
+    ("dice", (6, 1), (6,), {}, "shape_mismatch", "/targets", "they must be equal$"),
     ("box", (4,), (4,), {}, "bad_shape", "/boxes", r"send \[N, 4\]"),
     ("box", (6, 5), (6, 5), {}, "bad_shape", "/boxes", r"\[6, 5\]; a box is 4 numbers"),
     ("box", (6, 4), (5, 4), {}, "shape_mismatch", "/targets", "they must be equal"),
@@ -304,6 +319,45 @@ def test_a_list_for_the_classes_becomes_a_tensor() -> None:
         assert request.tensors[name].shape == (3,)
         assert (request.own[name], request.params[name]) == ((0.5, 1.0, 0.25), None)
         assert is_weighted(request.tensors) == (name == "class_weight")
+
+
+AS_TORCH = "torch's lie along axis 1: class_axis=1 says so"
+OTHER_AXIS = "if the classes lie along axis 1, class_axis=1 says so"
+NOTES: list[tuple[str, Shape, Shape, dict[str, Any], list[str]]] = [
+    *((loss, (2, 3, 4, 5), (2, 3, 4, 5), {}, [AS_TORCH]) for loss in CLASSES),
+    *((loss, (2, 3, 4, 5), (2, 3, 4, 5), {"class_axis": axis}, []) for loss in CLASSES for axis in (1, -1)),
+    *((loss, (6, 5), (6, 5), {}, []) for loss in CLASSES),
+    *((loss, (2, 3, 3, 3), (2, 3, 3), {}, [OTHER_AXIS]) for loss in CLASSES),
+    *((loss, (2, 3, 3, 3), (2, 3, 3), {"class_axis": 1}, []) for loss in CLASSES),
+    *(
+        (loss, (3, 3), (3,), {"weight": ("float32", (3,))}, [f"as many classes; .* go as {name}"])
+        for loss, name in (("cross_entropy", "class_weight"), ("softmax_focal", "alpha"))
+    ),
+    (
+        *("cross_entropy", (2, 3, 4, 3), (2, 4, 3), {"class_axis": 1, "weight": ("float32", (3,))}),
+        ["axis 2 of the losses"],
+    ),
+    ("cross_entropy", (6, 3), (6,), {"weight": ("float32", (6,))}, []),
+    ("cross_entropy", (1, 1), (1, 1), {"weight": ("float32", (1,))}, ["there is one class"]),
+    ("bce", (3, 3), (3, 3), {"weight": ("float32", (3, 1))}, []),
+    ("dice", (3, 3), (3, 3), {"weight": ("float32", (3,))}, []),
+]
+
+
+@pytest.mark.parametrize(("loss", "inputs", "targets", "more", "said"), NOTES)
+def test_notes(loss: str, inputs: Shape, targets: Shape, more: dict[str, Any], said: list[str]) -> None:
+    notes = made(loss, inputs, targets, more)[0].notes
+    assert len(notes) == len(said), notes
+    assert all(map(re.search, said, notes)), notes
+
+
+def test_the_remedy_of_a_box_out_of_order_names_every_form() -> None:
+    corners = box_size("xyxy", 2)
+    assert re.search(
+        r"centres, widths and heights, send format=cxcywh; .*COCO.* send x, y, x \+ width, y \+ height",
+        corners.remedy(1.0),
+    )
+    assert "x1, y1, x2, y2" in box_size("cxcywh", 3).remedy(-1.0)
 
 
 def streamed(

@@ -15,7 +15,7 @@ import pytest
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
-from lossd.requests.report_checks import plan_for, show_pos_weight
+from lossd.requests.report_checks import plan_for, show_weights
 from lossd.requests.validation import assemble, assemble_rows
 from lossd.settings import Settings
 from lossd.types import Body, LossRequest, RequestError, Tensor
@@ -264,13 +264,13 @@ def test_a_pos_weight_is_shown_by_its_numbers(
     memory = Memory(bytes(8) + pos_weight.tobytes())
     params = parse_query(b"report=all&class_axis=%d" % (1 if len(shape) > 1 else 0))
     request, cut = assemble(LOSSES["bce"], Body(tensors=tensors), 0, memory, params, SLICE)
-    show_pos_weight(request, cut.shape, memory.view)
+    show_weights(request, cut.shape, memory.view)
     assert request.options["pos_weight"] == shown
 
 
 def test_a_pos_weight_among_the_parameters_is_shown_as_it_is() -> None:
     request, cut = made("report=all&pos_weight=1,2,3")
-    show_pos_weight(request, cut.shape, memoryview(b""))
+    show_weights(request, cut.shape, memoryview(b""))
     assert request.options["pos_weight"] == [1.0, 2.0, 3.0]
 
 

@@ -21,7 +21,7 @@ from lossd.core.parameters import is_weighted
 from lossd.core.report.partial import Partial
 from lossd.engine.dispatch.in_place import Prepared, prepare_request
 from lossd.engine.dispatch.result import Planes, RunningTotals, planes_of, result_of
-from lossd.requests.report_checks import plan_for, show_pos_weight
+from lossd.requests.report_checks import plan_for, show_weights
 from lossd.requests.validation import OwnMemory, assemble
 from lossd.settings import Settings
 from lossd.types import LossResult, RequestError
@@ -81,7 +81,7 @@ def _score(loss: str, query: Sequence[tuple[str, str]], body: Sequence[bytes | m
     request, cut = assemble(LOSSES[loss], found, len(stored), memory, params, _ELEMENTS)
     kernel = kernel_for("cpu", is_native=LOSSES[loss].is_native)
     if cut.whole_rows:
-        show_pos_weight(request, cut.shape, memory.view)
+        show_weights(request, cut.shape, memory.view)
         return _reported(kernel, prepare_request(request, cut), memory.view)
     return _summed(kernel, prepare_request(request, Cut(cut.shape, cut.axes, _WHOLE)), memory.view)
 

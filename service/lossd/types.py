@@ -51,6 +51,7 @@ TENSOR_DTYPES: Final[Mapping[str, frozenset[str]]] = {
     "targets": frozenset(ITEMSIZE),
     "weight": FLOATS | INTEGERS,
     "pos_weight": FLOATS | INTEGERS,
+    "class_weight": FLOATS | INTEGERS,
     "mask": INTEGERS | {"bool"},
     "groups": INTEGERS,
     "ids": INTEGERS,

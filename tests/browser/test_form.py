@@ -147,6 +147,42 @@ def test_names_that_say_nothing_are_asked_about(page: Page, arrays: Arrays) -> N
     assert _mean(report) == pytest.approx(arrays.losses().mean(), rel=1e-12)
 
 
+_SIGMOID: Final = "as a model gives them before the sigmoid. If it has probabilities, choose so"
+_SOFTMAX: Final = "as a model gives them before the softmax. If it has probabilities, save their logarithms"
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("focal", _SIGMOID),
+        ("dice", _SIGMOID),
+        ("cross_entropy", _SOFTMAX),
+        ("softmax_focal", _SOFTMAX),
+        ("squared", "which squared takes as they are."),
+        ("hinge", "which hinge takes as they are."),
+    ],
+)
+def test_logits_are_what_the_loss_makes_of_them(page: Page, arrays: Arrays, loss: str, said: str) -> None:
+    _choose(page, arrays.path("run7_out.npy"))
+    page.get_by_label("What run7_out.npy is").select_option("logits")
+    page.get_by_label("loss", exact=True).select_option(loss)
+    expect(page.get_by_text("run7_out.npy is taken as logits")).to_contain_text(said)
+
+
+@pytest.mark.parametrize(("loss", "has_bins"), [("bce", True), ("softmax_focal", True), ("dice", False)])
+def test_parameters_of_sections_that_a_loss_lacks_are_not_asked(
+    page: Page, arrays: Arrays, loss: str, *, has_bins: bool
+) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    page.get_by_text("More parameters").click()
+    bins = page.get_by_label("calibration_bins")
+    bins.fill("10")
+    page.get_by_label("loss", exact=True).select_option(loss)
+    expect(bins).to_have_count(int(has_bins))
+    _, answer = _run(page, loss)  # what was filled in is not sent either
+    assert _query(answer).get("calibration_bins") == (["10"] if has_bins else None)
+
+
 def test_a_place_has_one_file(page: Page, arrays: Arrays) -> None:
     _choose(page, arrays.path("logits.npy"), arrays.path("better.npy"))
     page.get_by_label("What better.npy is").select_option("probabilities")

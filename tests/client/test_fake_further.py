@@ -109,6 +109,7 @@ REFUSED: list[tuple[str, Options]] = [
     ("softmax_focal", {"logits": X, "targets": IDS, "gamma": -1}),
     ("dice", {"logits": X[0], "targets": HARD[0]}),
     ("dice", {"logits": X, "targets": HARD, "smooth": -1}),
+    ("dice", {"logits": PIXELS, "targets": PIXELS > 0, "per": "class"}),
     ("dice", {"logits": X, "targets": HARD * 2}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.inf, 0)}),
     ("squared", {"logits": X, "targets": np.where(HARD == 1, np.nan, 0)}),

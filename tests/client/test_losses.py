@@ -1,6 +1,7 @@
 """Every loss of the catalog by the client's own ways: split inputs, batches, streams, reports, merges."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from lossd.core import parameter_checks as checks
 from lossd_client import InvalidRequest, LossClient, LossResult
 from lossd_client._calls.parameters import LOSSES
 from lossd_client.report import Report
+from lossd_client.testing import FakeTransport
 from scripts.client_losses import stale, written
 
 
@@ -218,3 +220,70 @@ def test_advice_on_ids_is_of_what_the_loss_has(client: LossClient) -> None:
         in said
     )
     assert "background" not in said
+
+
+CUBE = RNG.normal(size=(4, 4, 4, 4))
+SOFT = RNG.dirichlet(np.ones(4), (4, 4, 4))
+IDS = RNG.integers(0, 4, (4, 4, 4))
+NOTED: list[tuple[str, Tensors, dict[str, Any], list[str]]] = [
+    ("cross_entropy", {"logits": CUBE, "targets": SOFT}, {}, ["torch's lie along axis 1"]),
+    ("softmax_focal", {"logits": CUBE, "targets": IDS}, {}, ["if the classes lie along axis 1"]),
+    ("cross_entropy", {"logits": CUBE[0, 0], "targets": IDS[0, 0], "weight": np.ones(4)}, {}, ["as class_"]),
+    ("cross_entropy", {"logits": CUBE[0, 0], "targets": SOFT[0, 0] > 0.2}, {}, ["several labels a row"]),
+    ("cross_entropy", {"logits": CUBE[0, 0], "targets": SOFT[0, 0] * 1.01}, {}, ["several labels a row"]),
+    ("cross_entropy", {"logits": CUBE[0, 0], "targets": SOFT[0, 0] * 1.002}, {}, []),
+    (
+        *("cross_entropy", {"logits": CUBE[0, 0], "targets": SOFT[0, 0]}),
+        *({"class_weight": [9, 9, 9, 9], "normalizer": "weight"}, []),
+    ),
+    ("bce", {"logits": CUBE[0, 0], "targets": SOFT[0, 0] > 0.2}, {}, []),
+]
+
+
+@pytest.mark.parametrize(("loss", "tensors", "params", "said"), NOTED)
+def test_notes_are_of_the_whole_call(
+    client: LossClient, loss: str, tensors: Tensors, params: dict[str, Any], said: list[str]
+) -> None:
+    whole = getattr(client, loss)(**tensors, **params)
+    assert len(whole.notes) == len(said), whole.notes
+    assert all(map(re.search, said, whole.notes)), whole.notes
+    split = getattr(client.with_options(request_bytes=200), loss)(**tensors, **params)
+    assert split.notes == whole.notes
+    with LossClient(transport=FakeTransport) as fake:
+        assert getattr(fake, loss)(**tensors, **params).notes == whole.notes
+
+
+def test_a_stream_notes_targets_that_are_no_probabilities(client: LossClient) -> None:
+    batches = [(CUBE[0, 0], SOFT[0, 0] > 0.2), (CUBE[0, 1], SOFT[0, 1] > 0.2)]
+    [note] = client.score_stream("cross_entropy", batches).notes
+    assert "several labels a row are for bce" in note
+    with pytest.raises(InvalidRequest, match="class_axis=1") as caught:
+        client.dice(CUBE, IDS[:, None].repeat(4, axis=1) > 1, per="class")
+    assert caught.value.errors[0].pointer == "/class_axis"
+
+
+def test_long_class_weights_go_as_a_tensor(playback: Playback, client: LossClient) -> None:
+    x, ids = RNG.normal(size=(40, 3000)), RNG.integers(0, 3000, 40)
+    weights = RNG.random(3000)
+    mean = client.cross_entropy(x, ids, class_weight=weights, normalizer="weight")
+    each = np.asarray(client.cross_entropy(x, ids, reduction="none").loss)
+    np.testing.assert_allclose(mean.loss, np.average(each, weights=weights[ids]), rtol=1e-14)
+    assert mean.params["class_weight"] == weights.tolist()
+    split = client.with_options(request_bytes=1 << 18).cross_entropy(
+        x, ids, class_weight=weights, normalizer="weight"
+    )
+    same(split, mean)
+    report = client.report("cross_entropy", x, ids, class_weight=weights, normalizer="weight")
+    assert report.mean == mean.loss
+    with LossClient(transport=FakeTransport) as fake:
+        found = fake.cross_entropy(x, ids, class_weight=weights, normalizer="weight")
+        np.testing.assert_allclose(found.loss, mean.loss, rtol=1e-12)
+        assert (found.params, found.notes) == (mean.params, mean.notes)
+        with pytest.raises(InvalidRequest) as caught:
+            fake.cross_entropy(x, ids, class_weight=-weights)
+    with pytest.raises(InvalidRequest) as real:
+        client.cross_entropy(x, ids, class_weight=-weights)
+    assert caught.value.code == real.value.code == "weight_out_of_range"
+    with LossClient(playback.url) as other:
+        other.cross_entropy(x, ids, class_weight=weights)
+    assert dict(playback.last.query) == {"tensors": "logits,targets,class_weight"}

@@ -447,6 +447,77 @@ def test_a_row_of_a_million_classes(base_url: str, other: LiveServer, loss: str)
     same(answered(other.url, case, "npy", tensors, {"reduction": "none"}), found)
 
 
+AS_TENSOR = [form for form in FORMS if form != "arrow"]
+WHOLE = np.array([3, 0, 1, 2, 5, 1, 4])
+
+
+@pytest.mark.parametrize("form", AS_TENSOR)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "uint8", "int64"])
+def test_class_weights_as_a_tensor(base_url: str, form: str, dtype: str) -> None:
+    tensors: Tensors = {**LOGITS, "targets": IDS}
+    for params in ({}, {"normalizer": "weight"}, {"reduction": "none"}):
+        case = Case("cross_entropy", tensors, X)
+        expected = answered(base_url, case, "npy", tensors, {**params, "class_weight": WHOLE.tolist()})
+        given = {**tensors, "class_weight": WHOLE.astype(dtype)}
+        found = answered(base_url, case, form, given, params)
+        found["loss"] = found["loss"].reshape(expected["loss"].shape)
+        same(found, expected)
+
+
+def refused(url: str, form: str, tensors: Tensors, params: Params) -> tuple[str, str, str]:
+    answer = send(url, "cross_entropy", form, {**LOGITS, "targets": IDS, **tensors}, params)
+    assert answer.status_code == 422, answer.text
+    problem = answer.json()
+    return problem["code"], problem["errors"][0]["pointer"], problem["detail"]
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "multipart", "json"])
+def test_what_is_wrong_with_class_weights_is_named(base_url: str, form: str) -> None:
+    for value in (-1.0,) if form == "json" else (-1.0, np.inf):
+        weights = np.where(np.arange(C) == 4, value, 1.0)
+        found = refused(base_url, form, {"class_weight": weights}, {})
+        assert found[:2] == ("weight_out_of_range", "/class_weight/4")
+    for shape in ((C + 1,), (1,), (C, 1)):
+        found = refused(base_url, form, {"class_weight": np.ones(shape)}, {})
+        assert found[:2] == ("shape_mismatch", "/class_weight")
+        assert f"one for each of the {C} classes" in found[2]
+    if form != "json":  # where it is one name
+        twice = refused(base_url, form, {"class_weight": np.ones(C)}, {"class_weight": [1] * C})
+        assert twice[:2] == ("invalid_parameter", "/class_weight")
+        assert "both as a tensor and as a parameter" in twice[2]
+
+
+def test_a_column_of_class_weights_is_refused(base_url: str) -> None:
+    code, place, said = refused(base_url, "arrow", {"class_weight": np.ones(N)}, {})
+    assert (code, place) == ("invalid_parameter", "/class_weight")
+    assert "a number for each class, not for each row; send it as a parameter" in said
+
+
+def test_an_answer_describes_a_tensor_of_class_weights(base_url: str) -> None:
+    tensors: Tensors = {**LOGITS, "targets": IDS, "class_weight": WHOLE.astype(np.int16)}
+    answer = send(base_url, "cross_entropy", "npz", tensors, {}).json()
+    assert answer["params"] == {"class_weight": {"dtype": "int16", "shape": [C]}}
+    report = send(base_url, "cross_entropy", "npz", tensors, {"report": "top"}).json()["report"]
+    assert report["totals"]["params"]["class_weight"] == WHOLE.tolist()
+
+
+def test_a_million_class_weights(base_url: str) -> None:
+    rng = np.random.default_rng(2)
+    classes = 1 << 20
+    weights = rng.random(classes).astype(np.float32)
+    tensors = {
+        "logits": rng.normal(size=(2, classes)).astype(np.float32),
+        "targets": np.array([5, classes - 1]),
+    }
+    plain, given = (
+        answered(base_url, Case("cross_entropy", tensors, X), "npy", more, {"reduction": "none"})
+        for more in (tensors, {**tensors, "class_weight": weights})
+    )
+    picked = weights[tensors["targets"]].astype(np.float64)
+    np.testing.assert_allclose(given["loss"], picked * plain["loss"], rtol=1e-15)
+    assert given["weight_sum_terms"].flat[0] == picked.sum()
+
+
 def test_a_row_has_a_greatest_length(tmp_path: Path) -> None:
     """A worker scores a row without a pause: in a body of any length, and in a stream."""
     with live_server(tmp_path, device="cpu", max_row_elements=50) as running:

@@ -60,6 +60,8 @@ from contract.report_requests import (
     send,
 )
 from live_server import live_server
+from lossd.core.catalog import LOSSES, Loss
+from lossd.core.report.spec import SECTIONS
 from report_reference import (
     Array,
     Document,
@@ -626,3 +628,42 @@ def test_no_list_is_longer_than_ten_thousand(client: httpx.Client) -> None:
     request = replace(BARE, sections=("top",), top=10_000)
     assert ask(client, request)["top"]["k"] == 10_000
     check(send(client, replace(request, top=10_001)), 413, "output_too_large", "top")
+
+
+# ---- Sections of losses
+
+
+def tensors_of(loss: Loss) -> Document:
+    """A request's tensors, two rows."""
+    if loss.row == "box":
+        return {"boxes": [[0, 0, 2, 2], [1, 1, 3, 4]], "targets": [[0, 0, 2, 3], [1, 1, 3, 3]]}
+    targets = [1, 0] if loss.row == "classes" else [[0, 1], [1, 0]]
+    return {"logits": [[0.5, -1.0], [2.0, 0.25]], "targets": targets}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_info_says_which_sections_a_loss_has(client: httpx.Client, name: str) -> None:
+    (info,) = (loss for loss in client.get("/info").json()["losses"] if loss["name"] == name)
+    assert info["sections"]
+    for section in SECTIONS:
+        answer = client.post(f"/{name}", json={**tensors_of(LOSSES[name]), "report": [section]})
+        is_refused = f"{name} has no section {section}" in answer.text
+        assert is_refused is (section not in info["sections"]), answer.text
+
+
+@pytest.mark.parametrize("classes", [4095, 4096, 140_000])
+def test_very_many_classes_are_calibrated_together(client: httpx.Client, classes: int) -> None:
+    rng = np.random.default_rng(2)
+    logits, targets = rng.normal(size=(2, classes)).astype("f4"), rng.integers(0, classes, 2)
+    answer = client.post(
+        "/cross_entropy",
+        params={"report": "calibration", "tensors": "logits,targets"},
+        content=npy(logits) + npy(targets),
+        headers={"content-type": "application/x-npy"},
+    ).json()
+    calibration = answer["report"]["calibration"]
+    assert sum(calibration["count"]) == 2
+    assert ("classes" in calibration) is (classes == 4095)
+    said = [note for note in answer.get("notes", []) if "calibration is the top class's alone" in note]
+    assert len(said) == (classes > 4095)
+    assert all(("calibration_bins=63" in note) is (classes == 4096) for note in said)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import forget, widened
 from lossd_client._calls.calls import CheckedCall
+from lossd_client._calls.loss import Loss, Losses
 
 _FIRST: Final = 1024  # elements; mostly enough to see that logits are logits
 _FEWEST: Final = 16
@@ -21,8 +22,8 @@ _BLOCK: Final = 1 << 18  # elements that are looked at together
 def shape_notes(call: CheckedCall) -> list[str]:
     """Return the notes of a call, in the server's words."""
     shapes = {name: array.shape for name, array in call.tensors.items()}
-    losses = call.losses_shape if call.loss.row else None
-    return notes_of(shapes, call.inputs.shape, call.axes.classes, by_index=call.by_index, losses=losses)
+    of = Losses(call.loss, {**call.own, **call.params})
+    return notes_of(shapes, call.inputs.shape, of, by_index=call.by_index)
 
 
 def swapped_notes(call: CheckedCall) -> list[str]:
@@ -80,24 +81,25 @@ def _id_notes(shape: tuple[int, ...]) -> list[str]:
 def notes_of(
     shapes: Mapping[str, tuple[int, ...]],
     shape: tuple[int, ...],
-    class_axis: int,
+    losses: Losses,
     *,
     by_index: bool,
-    losses: tuple[int, ...] | None = None,
+    named: bool = False,
 ) -> list[str]:
     """Return the notes of tensors.
 
     Args:
         shapes: By name.
         shape: The inputs'.
-        class_axis: Where the classes lie; -1 where the caller leaves it at that.
+        losses: Which losses they have.
         by_index: Whether the targets are class ids.
-        losses: The losses' shape, if rows of the inputs have one loss.
+        named: Whether the caller names a class axis of -1, too.
     """
+    class_axis = int(losses.params.get("class_axis", -1))
     if not -len(shape) <= class_axis < len(shape):
         return []
     notes = []
-    of, wide = ("inputs", shape) if losses is None else ("losses", losses)
+    of, wide = ("losses", losses.shape(shape)) if losses.loss.row else ("inputs", shape)
     for name, other in (("weight", 0), ("mask", 0), ("pos_weight", class_axis % len(shape))):
         given = shapes.get(name, ())
         found = [len(wide) - len(given) + place for place, n in enumerate(given) if n != 1]
@@ -109,4 +111,28 @@ def notes_of(
                 f"{name} of shape {list(given)} goes along axis {found[0]} of the {of}, {list(wide)}, by "
                 f"numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
             )
-    return [*notes, *_id_notes(shape)] if by_index and class_axis == -1 else notes
+    classes = shape[class_axis] if losses.loss.row == "classes" else 0
+    if classes > 1 and shapes.get("weight") == (classes,) == wide[-1:]:
+        notes.append(_class_weight_note(losses.loss, classes, wide))
+    if named or class_axis != -1:
+        return notes
+    return [*notes, *(_id_notes(shape) if by_index else _dense_notes(losses.loss, shape))]
+
+
+def _class_weight_note(loss: Loss, classes: int, losses: tuple[int, ...]) -> str:
+    """Return the note on weights of as many losses as there are classes."""
+    name = next(name for name in ("class_weight", "alpha") if name in loss.own)
+    return (
+        f"weight of shape {[classes]} goes along axis {len(losses) - 1} of the losses, {list(losses)}, and "
+        f"there are as many classes; weights of classes go as {name}"
+    )
+
+
+def _dense_notes(loss: Loss, shape: tuple[int, ...]) -> list[str]:
+    """Return a note on rows of classes along the last axis of images."""
+    if loss.row != "classes" or len(shape) < 3:
+        return []
+    return [
+        f"classes were taken along axis {len(shape) - 1} of the inputs, {list(shape)}; torch's lie along "
+        "axis 1: class_axis=1 says so"
+    ]

@@ -161,7 +161,7 @@ class FurtherLosses(Losses[AnswerT], Generic[AnswerT]):
             label_smoothing: Moves targets towards 1/C, by e: each target y becomes y (1 - e) + e / C,
                 with C classes.
             class_weight: A weight for each class: a row counts with the weight of its target's class.
-                With `normalizer=weight` the mean is torch's weighted mean.
+                With `normalizer=weight` the mean is torch's weighted mean. May be sent as a tensor instead.
             reduction: As in `bce`.
             axis: As in `bce`, of the losses.
             normalizer: As in `bce`.

@@ -44,7 +44,10 @@ class Form:
 def encode(call: CheckedCall, form: Form) -> Request:
     """Return the request of a call."""
     tensors, params = _formed(call, form)
-    query = [("tensors", ",".join(tensors)), *query_text({**call.own, **params, **_report_params(call)})]
+    own = dict(call.own)
+    if _is_long(own.get("class_weight")):
+        tensors["class_weight"] = np.array(own.pop("class_weight"), dtype=np.float64)
+    query = [("tensors", ",".join(tensors)), *query_text({**own, **params, **_report_params(call)})]
     as_npy = call.axes.joins_rows and call.report is None
     return Request(
         method="POST",
@@ -53,6 +56,11 @@ def encode(call: CheckedCall, form: Form) -> Request:
         headers={"Content-Type": NPY, "Accept": NPY if as_npy else JSON},
         body=tuple(piece for array in tensors.values() for piece in npy_pieces(array)),
     )
+
+
+def _is_long(numbers: object) -> bool:
+    """Return whether a list is too long for the query, which servers and proxies limit."""
+    return isinstance(numbers, list) and len(numbers) > _LISTED
 
 
 def _report_params(call: CheckedCall) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import dtype_name, widened
+from lossd_client._calls.loss import Losses as LossesOf
 from lossd_client._calls.parameters import OPTIONS
 from lossd_client._calls.shape_notes import notes_of
 from lossd_client._http.media_types import JSON, NPY, PROBLEM
@@ -95,11 +96,17 @@ def _scored(request: Request, name: str) -> Response:
     params = _params(request, name, kind)
     with np.errstate(all="ignore"):
         tensors = _tensors(request)
+        factors = tensors.pop("class_weight", None) if "class_weight" in kind.own else None
+        if factors is not None:
+            params["class_weight"] = _factors(factors, params)
         params["targets_dtype"] = dtype_name(tensors["targets"].dtype)
         if params["targets_format"] is None:
             inputs = next(tensors[each] for each in kind.inputs if each in tensors)
             params["targets_format"] = "index" if tensors["targets"].ndim < inputs.ndim else "dense"
+        per_class = params.get("per") == "class" and "class_axis" not in dict(request.query)
         elements = Elements.of(name, _widened(tensors), params)
+        if per_class and len(elements.inputs_shape) > 2:
+            raise _invalid("class_axis", "per=class needs class_axis, of more than two dimensions")
         found = losses_of(elements, params)
         asked = _asked(dict(request.query), elements, tensors, params)
         loss, terms = _reduced(found, params)
@@ -109,7 +116,12 @@ def _scored(request: Request, name: str) -> Response:
     if tensor is not None:
         options["pos_weight"] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
     applied = {key: params[key] for key in kind.own if key not in OPTIONS}
+    if factors is not None and asked is None:
+        applied["class_weight"] = {"dtype": dtype_name(factors.dtype), "shape": list(factors.shape)}
     notes = _notes(elements, tensors, params, has_axis="class_axis" in dict(request.query))
+    if elements.loss.row == "classes" and params["targets_format"] == "dense":
+        off = abs(figures["positives"] - figures["count"])
+        notes += [_OTHER_TOTAL] if off > figures["count"] / 256 else []
     if asked is not None and request.headers.get("Accept") == NPY:
         raise Refused("not_acceptable", "a report comes as JSON alone", status=406)
     if request.headers.get("Accept") == NPY:
@@ -144,6 +156,16 @@ def _scored(request: Request, name: str) -> Response:
     return _of_json(request, {**{key: _plain(value) for key, value in plain.items()}, **about})
 
 
+_ONE_SOFTMAX_CLASS: Final = (
+    "there is one class, which softmax is always certain of; losses with one logit for each label, such as "
+    "bce, are for 0/1 labels"
+)
+_OTHER_TOTAL: Final = (
+    "targets do not add up to the number of rows; those of a row are probabilities of its classes, which add "
+    "up to 1; several labels a row are for bce"
+)
+
+
 def _notes(
     elements: Elements, tensors: Mapping[str, NDArray[Any]], params: Mapping[str, Any], *, has_axis: bool
 ) -> list[str]:
@@ -153,10 +175,12 @@ def _notes(
     notes = notes_of(
         shapes,
         elements.inputs_shape,
-        params["class_axis"],
-        by_index=by_index and not has_axis,
-        losses=elements.shape if elements.loss.row else None,
+        LossesOf(elements.loss.entry, params),
+        by_index=by_index,
+        named=has_axis,
     )
+    if elements.loss.row == "classes" and elements.inputs_shape[params["class_axis"]] == 1:
+        notes += [_ONE_SOFTMAX_CLASS]
     if by_index and params["background_index"] is None and not elements.loss.row:
         notes += [_ONE_CLASS] if elements.shape[params["class_axis"]] == 1 else []
     return notes
@@ -230,6 +254,17 @@ def _reduced(found: Losses, params: Mapping[str, Any]) -> tuple[NDArray[np.float
 
 def _header(value: float | list[float]) -> str:
     return ",".join(map(repr, value)) if isinstance(value, list) else repr(value)
+
+
+def _factors(tensor: NDArray[Any], params: Mapping[str, Any]) -> list[float]:
+    """Return a tensor of class weights as the list in its place."""
+    if params["class_weight"] is not None:
+        raise _invalid("class_weight", "class_weight is given both as a tensor and as a parameter")
+    numbers: list[float] = widened(tensor).astype(np.float64).tolist()
+    wrong = [place for place, number in enumerate(numbers) if not 0 <= number < math.inf]
+    if wrong:
+        raise Refused("weight_out_of_range", "a class_weight is out of range", f"/class_weight/{wrong[0]}")
+    return numbers
 
 
 def _single(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out

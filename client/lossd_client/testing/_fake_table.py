@@ -61,7 +61,8 @@ class FakeLoss:
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensors that it takes."""
         named = ("targets", "weight", "mask", "groups", "ids", "baseline")
-        return (*self.inputs, *(["pos_weight"] if "pos_weight" in self.options else []), *named)
+        lists = [name for name in ("pos_weight", "class_weight") if name in {**self.options, **self.own}]
+        return (*self.inputs, *lists, *named)
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -161,7 +161,7 @@ export interface CrossEntropyParams {
   readonly label_smoothing?: number;
   /**
    * A weight for each class: a row counts with the weight of its target's class. With
-   * `normalizer=weight` the mean is torch's weighted mean.
+   * `normalizer=weight` the mean is torch's weighted mean. May be sent as a tensor instead.
    */
   readonly class_weight?: readonly number[] | Float32Array | Float64Array | null;
   /**

@@ -228,6 +228,10 @@ export interface Info {
     name: string;
     title: string;
     summary: string;
+    /** Those that a request for it may have. */
+    tensors: string[];
+    /** Those that its report may have. */
+    sections: string[];
     /** `values` are those allowed, as JSON Schema. */
     parameters: { name: string; default: unknown; values: Record<string, unknown>; summary: string }[];
   }[];

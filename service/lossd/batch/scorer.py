@@ -84,7 +84,7 @@ class Scorer:
         self._needed = columns | {f"{GROUP_PREFIX}{name}": name for name in groups}
         if ids is not None:
             self._needed["ids"] = ids
-        others = TENSOR_DTYPES.keys() - {"groups", "ids"} - self._needed.keys()
+        others = TENSOR_DTYPES.keys() - {"groups", "ids", "class_weight"} - self._needed.keys()
         self._optional = {name: name for name in TENSOR_DTYPES if name in others}
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -81,7 +81,7 @@ class Loss:
     @property
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensors that a request for it may have."""
-        lists = {parameter.name for parameter in self.all_parameters} & {"pos_weight"}
+        lists = {parameter.name for parameter in self.all_parameters} & {"pos_weight", "class_weight"}
         used = {*self.inputs, *lists, "targets", "weight", "mask", "groups", "ids", "baseline"}
         return tuple(name for name in TENSOR_DTYPES if name in used)
 
@@ -264,7 +264,7 @@ _CLASS_WEIGHT: Final = Parameter(
         "default": None,
     },
     "A weight for each class: a row counts with the weight of its target's class. With `normalizer=weight` "
-    "the mean is torch's weighted mean.",
+    "the mean is torch's weighted mean. May be sent as a tensor instead.",
     checks.class_factors,
 )
 _CLASSES: Final = (*_REDUCED, "class_axis", "ignore_index")

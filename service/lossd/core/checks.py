@@ -184,12 +184,12 @@ def box_size(form: str, position: int) -> Rule:
     """
     if form == "cxcywh":
         wrong = ("a negative width", "a negative height")[position % 2]
-        remedy = "a box is its centre, width and height; if these are two corners, leave format out"
+        remedy = "a box is its centre, width and height; of two corners, x1, y1, x2, y2, leave format out"
     else:
         wrong = ("less than the box's x1", "less than the box's y1")[position % 2]
         remedy = (
-            "a box is x1, y1, x2, y2, of which x2 and y2 are not the lesser ones; if these are centres, "
-            "widths and heights, send format=cxcywh"
+            "a box is two corners, x1, y1, x2, y2; of centres, widths and heights, send format=cxcywh; of a "
+            "corner, width and height, as COCO has them, send x, y, x + width, y + height"
         )
     return Rule(math.inf, ErrorCode.INVERTED_BOX, wrong, lambda _: remedy)
 

@@ -16,7 +16,7 @@ from lossd.types import Divisor, ErrorCode, RequestError
 
 LISTS: Final = ("pos_weight", "alpha", "class_weight")
 """The parameters that may be a list with a number for every class, which becomes a tensor."""
-_LIKE: Final[Mapping[str, tuple[str, ...]]] = {
+LIKE: Final[Mapping[str, tuple[str, ...]]] = {
     "pos_weight": ("class_weight", "alpha"),
     "class_weight": ("pos_weight", "alpha"),
     "gamma": ("gamma_pos", "gamma_neg"),
@@ -202,7 +202,7 @@ def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> RequestEr
     """Return the error of a parameter that the loss does not have."""
     names = [*known, *REPORT_BY_NAME]
     others = [other.name for other in LOSSES.values() if _has(other, name)]
-    instead = [like for like in _LIKE.get(name, ()) if like in known]
+    instead = [like for like in LIKE.get(name, ()) if like in known]
     if name in loss.tensors and name not in known:
         remedy = f"{name} is a tensor; send it in the body"
     elif name == "tensors":

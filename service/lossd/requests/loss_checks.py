@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.native.library import why_missing
-from lossd.core.parameters import class_axis, losses_shape, row_size, spans_samples
+from lossd.core.parameters import LIKE, LISTS, class_axis, losses_shape, row_size, spans_samples
 from lossd.requests.shapes import Shape, shown_shape
 from lossd.settings import Settings
 from lossd.types import GROUP_PREFIX, ROWS, TENSOR_DTYPES, ErrorCode, LossRequest, RequestError, Tensor
@@ -39,6 +39,27 @@ def check_names(loss: Loss, tensors: Mapping[str, Tensor]) -> str:
             detail = f"send {name}{also}; got {', '.join(tensors) or 'none'}"
             raise RequestError(ErrorCode.MISSING_TENSOR, detail, [(f"/{name}", "missing")])
     return inputs[0]
+
+
+def check_named_axis(loss: Loss, params: Mapping[str, object], sent: Collection[str], shape: Shape) -> None:
+    """Refuse losses of classes whose axis is not named, where classes may well lie along another one.
+
+    Args:
+        loss: The loss.
+        params: Checked parameters.
+        sent: The names of the parameters that were sent.
+        shape: The inputs' shape.
+
+    Raises:
+        RequestError: ``invalid_parameter``.
+    """
+    if loss.row == "sample" and params["per"] == "class" and len(shape) > 2 and "class_axis" not in sent:
+        detail = (
+            f"per=class has a loss for each class, which may lie along any axis of the inputs' "
+            f"{shown_shape(shape)}: name it, such as class_axis=1 for [N, C, H, W], or "
+            f"class_axis={len(shape) - 1} for the last"
+        )
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/class_axis", "not named")])
 
 
 def check_rows(loss: Loss, params: Mapping[str, object], inputs: str, shape: Shape) -> None:
@@ -115,6 +136,18 @@ def check_streamed(loss: Loss, params: Mapping[str, object]) -> None:
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/per", f"{params['per']} of a stream")])
 
 
+def check_columns(loss: Loss, names: Collection[str]) -> None:
+    """Refuse a column of what each class has, and no row.
+
+    Raises:
+        RequestError: ``invalid_parameter``.
+    """
+    name = "class_weight"
+    if name in names and name in loss.tensors:
+        detail = f"{name} has a number for each class, not for each row; send it as a parameter in the query"
+        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", "a column")])
+
+
 def check_dense_ids(loss: Loss, params: Mapping[str, object]) -> None:
     """Refuse an ignore_index, which drops rows by their class, where rows have a probability of every class.
 
@@ -142,9 +175,10 @@ def _not_taken(loss: Loss, name: str) -> RequestError:
     if name not in TENSOR_DTYPES:
         detail = f"there is no tensor {name!r}; there are {', '.join(loss.tensors)}"
         return RequestError(ErrorCode.UNKNOWN_TENSOR, detail, [(f"/{name}", "unknown tensor")])
-    factors = [one.name for one in loss.parameters if one.name in ("class_weight", "alpha")]
-    if name == "pos_weight":
-        remedy = f"take {factors[0]}, or leave it out" if factors else "leave it out"
+    if name in LISTS:
+        has = {parameter.name for parameter in loss.all_parameters}
+        instead = [like for like in LIKE[name] if like in has]
+        remedy = f"take {instead[0]}, or leave it out" if instead else "leave it out"
     elif name != "probabilities" or loss.targets == "box":
         remedy = f"its inputs are {' or '.join(loss.inputs)}"
     elif loss.row == "classes":

@@ -14,7 +14,7 @@ from lossd.core.cut import Cut
 from lossd.core.operand import spread
 from lossd.core.parameters import class_axis
 from lossd.core.prepare import report_of
-from lossd.core.report.layout import Layout
+from lossd.core.report.layout import MOST_CLASS_BINS, Layout, keeps_classes
 from lossd.core.report.spec import MOST_GROUP_COLUMNS, spec_of
 from lossd.engine.dispatch.report_outputs import ReportPlan, plan_report
 from lossd.requests.loss_checks import most_in_a_row
@@ -25,7 +25,7 @@ from lossd.types import GROUP_PREFIX, ErrorCode, Float64Array, LossRequest, Requ
 SECTION_OF: Final[Mapping[str, str]] = {"groups": "groups", "ids": "top", "baseline": "paired"}
 """The section that uses a tensor, by the tensor's name."""
 _MOST_SHOWN: Final = 1 << 15
-"""The most numbers of a pos_weight tensor that are shown: as many as a list among the parameters may have."""
+"""The most numbers shown of a parameter that is a tensor: as many as a list in its place may have."""
 _EXACT_DTYPES: Final = ("float16", "bfloat16")
 
 
@@ -70,6 +70,31 @@ def check_report_tensors(
         raise _invalid("calibration_bins", detail)
 
 
+def report_notes(
+    loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object], shape: Shape
+) -> tuple[str, ...]:
+    """Return a note on what the report of a request leaves out.
+
+    Args:
+        loss: The loss.
+        tensors: The request's checked tensors.
+        params: Its checked parameters.
+        shape: The inputs' shape.
+    """
+    spec = spec_of(loss, params, tensors, has_classes=True) if loss.row == "classes" else None
+    if spec is None or "calibration" not in spec.sections:
+        return ()
+    classes = shape[class_axis(params, shape)]
+    if keeps_classes(classes, spec.bins):
+        return ()
+    most = MOST_CLASS_BINS // (classes + 1)
+    remedy = f"; with calibration_bins={most} it has each class's, too" if most > 1 else ""
+    return (
+        f"the report's calibration is the top class's alone: {classes} classes in {spec.bins} bins are too "
+        f"many to keep each class's{remedy}",
+    )
+
+
 def plan_for(
     request: LossRequest,
     cut: Cut,
@@ -102,29 +127,33 @@ def plan_for(
     return plan_report(request, layout, cut, most_cells, settings.max_output_bytes, strings)
 
 
-def show_pos_weight(request: LossRequest, shape: Shape, memory: memoryview) -> None:
-    """Show a pos_weight tensor among the options by its numbers, which must be alike in reports that merge.
+def show_weights(request: LossRequest, shape: Shape, memory: memoryview) -> None:
+    """Show parameters that are tensors by their numbers, which must be alike in reports that merge.
 
     Args:
         request: The request, whose tensors have arrived.
         shape: The inputs' shape.
         memory: The memory that the tensors' offsets count from.
     """
-    tensor, options = request.tensors.get("pos_weight"), request.options
-    if tensor is None or not isinstance(options["pos_weight"], dict):
-        return  # it is a parameter
-    assert isinstance(options, dict)
+    for name, params in (("pos_weight", request.options), ("class_weight", request.own)):
+        tensor = request.tensors.get(name)
+        if tensor is not None and isinstance(params[name], dict):  # or it is a list
+            assert isinstance(params, dict)
+            params[name] = _shown(request, name, shape, memory)
+
+
+def _shown(request: LossRequest, name: str, shape: Shape, memory: memoryview) -> object:
+    """Return what a report shows of a parameter that is a tensor."""
+    tensor = request.tensors[name]
     own = tensor.shape
     along_rows = len(own) == len(shape) or (len(own) == 1 and class_axis(request.params, shape) == 0)
-    if along_rows and own[0] > 1:  # other rows have others, and may be more or less
-        options["pos_weight"] = {"dtype": tensor.dtype, "shape": list(own[1:])}
-        return
+    if name == "pos_weight" and along_rows and own[0] > 1:  # other rows have others, and may be more or less
+        return {"dtype": tensor.dtype, "shape": list(own[1:])}
     numbers = _numbers(tensor, memory)
     if len(own) > 1 or numbers.size > _MOST_SHOWN:
         digest = hashlib.sha256(numbers.astype("<f8").tobytes()).hexdigest()
-        options["pos_weight"] = {"shape": list(own), "sha256": digest}
-    else:
-        options["pos_weight"] = numbers.item() if numbers.size == 1 else numbers.tolist()
+        return {"shape": list(own), "sha256": digest}
+    return numbers.item() if numbers.size == 1 and name == "pos_weight" else numbers.tolist()
 
 
 def _numbers(tensor: Tensor, memory: memoryview) -> Float64Array:

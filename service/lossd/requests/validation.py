@@ -27,13 +27,16 @@ from lossd.core.report.parameters import REPORT_BY_NAME, check_report
 from lossd.engine.dispatch.array_outputs import cut_for
 from lossd.engine.dispatch.report_outputs import report_cut
 from lossd.requests.loss_checks import (
+    check_columns,
     check_dense_ids,
+    check_named_axis,
     check_names,
     check_rows,
     check_streamed,
     row_name,
 )
-from lossd.requests.report_checks import SECTION_OF, check_report_tensors
+from lossd.requests.notes import notes_on_shapes, one_class_notes
+from lossd.requests.report_checks import SECTION_OF, check_report_tensors, report_notes
 from lossd.requests.shapes import Shape, shape_mismatch, shown_shape
 from lossd.types import (
     FLOATS,
@@ -119,13 +122,18 @@ def assemble(
         # All numbers in JSON but ids are float64, also the 0 and 1 of a mask.
         tensors[name] = placed.write(name, array.astype(np.bool_) if name == "mask" else array)
     shape = _check(loss, tensors, params)
-    own, options = own_params(loss, params), _options(loss, params, tensors)
+    check_named_axis(loss, params, sent_params, shape)
+    own, options = _repeated(loss, params, tensors)
     for name, numbers in _take_lists(loss, params, shape).items():
         tensors[name] = placed.write(name, np.array(numbers, dtype=np.float64))
     losses = losses_shape(loss, params, shape)
     axes = reduced_axes(params, losses, "losses" if loss.row else "inputs")
     cut = cut_request(loss, params, tensors, shape, axes, slice_elements)
-    notes = (*body.notes, *_notes(loss, tensors, params, sent_params, shape))
+    notes = (
+        *body.notes,
+        *notes_on_shapes(loss, tensors, params, sent_params, shape),
+        *report_notes(loss, tensors, params, shape),
+    )
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, tensors, params, own, options, notes, shape, size), cut
 
@@ -177,12 +185,13 @@ def assemble_rows(
     """
     params = _check_parameters(loss, sent_params)
     check_streamed(loss, params)
+    check_columns(loss, [column.name for column in columns])
     rows = _row_tensors(loss, columns, params["targets_format"])
     tensors = {name: replace(row, shape=(ROWS, *row.shape)) for name, row in rows.items()}
     shape = _check(loss, tensors, params)
-    own, options = own_params(loss, params), _options(loss, params, rows)
+    own, options = _repeated(loss, params, rows)
     lists = _take_lists(loss, params, shape)
-    notes = _one_class_notes(loss, params, shape)
+    notes = (*one_class_notes(loss, params, shape), *report_notes(loss, tensors, params, shape))
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, rows, params, own, options, notes, shape, size), shape[1:], lists
 
@@ -271,7 +280,7 @@ def _check(loss: Loss, tensors: Mapping[str, Tensor], params: dict[str, object])
     by_index = params["targets_format"] == "index"
     _check_dtypes(tensors, by_index=by_index)
     axis = class_axis(params, shape)
-    _check_targets(loss, targets.shape, inputs, shape, axis if by_index else None)
+    _check_targets(loss, params, targets.shape, inputs, shape)
     _check_exact(targets.dtype, params, shape[axis])
     check_dense_ids(loss, params)
     losses = losses_shape(loss, params, shape)
@@ -282,9 +291,12 @@ def _check(loss: Loss, tensors: Mapping[str, Tensor], params: dict[str, object])
                 _check_classes(name, tensor_shape, shape, axis)
             else:
                 _check_broadcast(loss, params, name, tensor_shape, losses)
-    if params["pos_weight"] is not None and "pos_weight" in tensors:
-        detail = "pos_weight is given both as a tensor and as a parameter; leave one out"
-        raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/pos_weight", "given twice")])
+    if "class_weight" in tensors:
+        _check_classes("class_weight", tensors["class_weight"].shape, shape, axis, one_for_all=False)
+    for name in LISTS:
+        if params.get(name) is not None and name in tensors:
+            detail = f"{name} is given both as a tensor and as a parameter; leave one out"
+            raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [(f"/{name}", "given twice")])
     if "report" in params or not tensors.keys() <= _OF_LOSSES:
         check_report_tensors(loss, tensors, params, inputs)
     return shape
@@ -312,79 +324,18 @@ def _take_lists(loss: Loss, params: dict[str, object], shape: Shape) -> dict[str
     return lists
 
 
-def _options(loss: Loss, params: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    """Return the options that the answer repeats; for a pos_weight tensor, its dtype and shape."""
-    options = options_of(loss, params)
-    weights = tensors.get("pos_weight")
-    if weights is not None:
-        options["pos_weight"] = {"dtype": weights.dtype, "shape": list(weights.shape)}
-    return options
+def _repeated(
+    loss: Loss, params: Mapping[str, object], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the loss's own parameters, and the others, as the answer repeats them.
 
-
-def _notes(
-    loss: Loss,
-    tensors: Mapping[str, Tensor],
-    params: Mapping[str, object],
-    sent: Mapping[str, object],
-    shape: Shape,
-) -> tuple[str, ...]:
-    """Return the notes on a whole body's shapes that could mean two things."""
-    axis = class_axis(params, shape)
-    notes = _shape_notes(loss, tensors, params, shape, axis)
-    if params["targets_format"] == "index" and "class_axis" not in sent:
-        notes += _class_axis_notes(shape, axis)
-    return (*notes, *_one_class_notes(loss, params, shape))
-
-
-def _shape_notes(
-    loss: Loss, tensors: Mapping[str, Tensor], params: Mapping[str, object], shape: Shape, axis: int
-) -> list[str]:
-    """Return notes on tensors whose shapes could mean two things."""
-    notes, of, losses = [], "losses" if loss.row else "inputs", losses_shape(loss, params, shape)
-    for name, other in (("weight", 0), ("mask", 0), ("pos_weight", axis)):
-        tensor_shape = tensors[name].shape if name in tensors else ()
-        if name == "pos_weight" and len(tensor_shape) < 2:
-            continue  # class_axis says where it lies
-        wide = [len(losses) - len(tensor_shape) + place for place, n in enumerate(tensor_shape) if n != 1]
-        if len(wide) == 1 and wide != [other] and losses[wide[0]] == losses[other]:
-            as_other = [n if place == other else 1 for place, n in enumerate(losses)]
-            notes.append(
-                f"{name} of shape {list(tensor_shape)} goes along axis {wide[0]} of the {of}, "
-                f"{list(losses)}, by numpy's rules; if axis {other} is meant, send it in the shape {as_other}"
-            )
-    return notes
-
-
-def _class_axis_notes(shape: Shape, axis: int) -> list[str]:
-    """Return a note on class ids that could open out along another axis, for requests that name none.
-
-    Args:
-        shape: The inputs' shape.
-        axis: The class axis, the last one.
+    Of one that is a tensor it has the dtype and the shape.
     """
-    others = [other for other in range(1, axis) if len(set(shape[other:])) == 1]
-    if not others or shape[axis] < 2:
-        return []
-    return [
-        f"class ids were taken along axis {axis} of the inputs, {list(shape)}; if the classes lie along axis "
-        f"{others[0]}, class_axis={others[0]} says so",
-    ]
-
-
-def _one_class_notes(loss: Loss, params: Mapping[str, object], shape: Shape) -> tuple[str, ...]:
-    """Return a note on one class: its ids may be labels that are all 0, and softmax is certain of it."""
-    classes = shape[class_axis(params, shape)]
-    if loss.row == "classes" and classes == 1:
-        return (
-            "there is one class, which softmax is always certain of; losses with one logit for each label, "
-            "such as bce, are for 0/1 labels",
-        )
-    if params["targets_format"] != "index" or params["background_index"] is not None or classes != 1:
-        return ()
-    return (
-        "there is one class, whose id is 0, so every target that counts is positive; if these are 0/1 "
-        "labels, leave targets_format out and send them in the inputs' shape, targets[:, None]",
-    )
+    own, options = own_params(loss, params), options_of(loss, params)
+    for name, shown in (("pos_weight", options), ("class_weight", own)):
+        if name in tensors:
+            shown[name] = {"dtype": tensors[name].dtype, "shape": list(tensors[name].shape)}
+    return own, options
 
 
 def _check_exact(dtype: str, params: Mapping[str, object], classes: int) -> None:
@@ -425,7 +376,10 @@ def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
             )
 
 
-def _check_targets(loss: Loss, targets: Shape, inputs: str, shape: Shape, index_axis: int | None) -> None:
+def _check_targets(
+    loss: Loss, params: Mapping[str, object], targets: Shape, inputs: str, shape: Shape
+) -> None:
+    index_axis = class_axis(params, shape) if params["targets_format"] == "index" else None
     expected = shape if index_axis is None else _without(shape, index_axis)
     if targets == expected:
         return
@@ -433,7 +387,7 @@ def _check_targets(loss: Loss, targets: Shape, inputs: str, shape: Shape, index_
         axis for axis in range(1, len(shape)) if axis != index_axis and _without(shape, axis) == targets
     ]
     if index_axis is None:
-        remedy = "they must be equal"
+        remedy = "they must be equal" + _as_ids(loss, targets, shape, params)
         if loss.row == "classes":
             remedy = "send class ids in the inputs' shape less class_axis, or a probability of every class"
     elif ROWS in shape:
@@ -444,6 +398,16 @@ def _check_targets(loss: Loss, targets: Shape, inputs: str, shape: Shape, index_
             remedy += f"; if the classes lie along axis {others[0]}, class_axis={others[0]} says so"
     detail = f"targets has shape {shown_shape(targets)}, {inputs} {shown_shape(shape)}; {remedy}"
     raise shape_mismatch("targets", targets, detail)
+
+
+def _as_ids(loss: Loss, targets: Shape, shape: Shape, params: Mapping[str, object]) -> str:
+    """Return the remedy for dense targets that have the shape of class ids; else ``""``."""
+    own = class_axis(params, shape)
+    fits = [axis for axis in range(1, len(shape)) if shape[axis] > 1 and _without(shape, axis) == targets]
+    if not fits or ROWS in shape or not any(one.name == "targets_format" for one in loss.all_parameters):
+        return ""
+    named = "" if own in fits else f" with class_axis={fits[0]}"
+    return f"; if these are class ids, targets_format=index{named} says so"
 
 
 def _without(shape: Shape, axis: int) -> Shape:

@@ -191,7 +191,7 @@ class Form {
     this.#notes.replaceChildren(
       ...misfits(items, classAxis, hasClassIds, lossOf).map((text) => element("li", {}, [text])),
     );
-    this.#hint.textContent = assumed(items);
+    this.#hint.textContent = assumed(items, this.#loss);
     const next = missing(items, lossOf);
     this.#next.textContent = next ?? "";
     const isComplete = next === null && this.#isReady;

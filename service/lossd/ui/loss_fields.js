@@ -82,6 +82,12 @@ export class LossFields {
     return /** @type {Readonly<Record<string, { row: LossOf }>>} */ (LOSSES)[this.name]?.row ?? "";
   }
 
+  /** Whether it takes probabilities in place of logits. */
+  get takesProbabilities() {
+    const loss = this.#losses.find(({ name }) => name === this.name);
+    return loss?.tensors.includes("probabilities") ?? true;
+  }
+
   /** Whether targets are class ids; null where their shape says it. */
   get hasClassIds() {
     const format = this.#value("targets_format");

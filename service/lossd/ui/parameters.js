@@ -14,6 +14,9 @@ import { element } from "./elements.js";
 /** Those that have no control: a report has no use for them, or the files say them. */
 const NOT_ASKED = ["reduction", "axis", "report", "first_row", "group_names", "sweep"];
 
+/** Those that one section of a report alone uses, and the section. @type {Readonly<Record<string, string>>} */
+const SECTION_OF = { calibration_bins: "calibration" };
+
 /** The loss that has all shared parameters, and none of its own. */
 const PLAIN = "bce";
 
@@ -28,7 +31,11 @@ const OFF = null;
  */
 export function controlsOf(losses, name) {
   const loss = losses.find((each) => each.name === name);
-  const parameters = (loss?.parameters ?? []).filter((each) => !NOT_ASKED.includes(each.name));
+  const sections = loss?.sections ?? [];
+  /** @param {Parameter} parameter */
+  const isAsked = ({ name }) =>
+    !NOT_ASKED.includes(name) && (!SECTION_OF[name] || sections.includes(SECTION_OF[name]));
+  const parameters = (loss?.parameters ?? []).filter(isAsked);
   const shared = losses.find((each) => each.name === PLAIN)?.parameters ?? [];
   /** @param {Parameter} parameter */
   const isOwn = ({ name }) => !shared.some((each) => each.name === name);

@@ -163,14 +163,20 @@ export function isOfSecondModel({ found, place }, inputs, items) {
 /**
  * What was assumed of files by their names, and is not sure.
  * @param {readonly Item[]} items
- * @returns {string} A sentence; empty if there is nothing to say.
+ * @param {{ name: string, lossOf: LossOf, takesProbabilities: boolean }} loss
+ * @returns {string} Sentences; empty if there is nothing to say.
  */
-export function assumed(items) {
+export function assumed(items, loss) {
   const logits = items.find(({ place }) => place === "logits");
   if (logits === undefined || /logit/i.test(logits.found.file.name)) return "";
   const name = logits.found.file.name;
-  const taken = `${name} is taken as logits, as a model gives them before the sigmoid.`;
-  return `${taken} If it has probabilities, choose so beside its name.`;
+  const taken = `${name} is taken as logits`;
+  if (loss.lossOf === "classes") {
+    const remedy = "If it has probabilities, save their logarithms, of which the softmax is these again.";
+    return `${taken}, as a model gives them before the softmax. ${remedy}`;
+  }
+  if (!loss.takesProbabilities) return `${taken}, which ${loss.name} takes as they are.`;
+  return `${taken}, as a model gives them before the sigmoid. If it has probabilities, choose so beside its name.`;
 }
 
 /** @param {string} name */

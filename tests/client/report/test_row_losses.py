@@ -97,6 +97,32 @@ def test_the_calibration_of_each_class_is_scikit_learns() -> None:
         assert each.positives == np.count_nonzero(place == IDS)
 
 
+def test_very_many_classes_have_the_calibration_of_the_top_class() -> None:
+    logits = 6.0 * RANDOM.normal(size=(50, 5000))
+    ids = np.where(RANDOM.random(50) < 0.5, logits.argmax(1), RANDOM.integers(0, 5000, 50))
+    report = scored("cross_entropy", logits=logits, targets=ids)
+    found = report.calibration
+    p = torch.softmax(torch.from_numpy(logits), 1).numpy()
+    confidence, right = p.max(1), p.argmax(1) == ids
+    bins = np.minimum((confidence * 64).astype(int), 63)
+    gaps = [abs(confidence[bins == i].sum() - right[bins == i].sum()) for i in range(64)]
+    assert found.ece == pytest.approx(sum(gaps) / 50, rel=1e-12)
+    assert found.positives == right.sum()
+    assert math.isnan(found.normalized_entropy)  # it needs the classes' shares
+    with pytest.raises(MissingSectionError):
+        _ = found.classes
+    page = report_page(report)
+    assert "share that is right" in page
+    assert "Calibration by class" not in page
+
+
+def test_reports_merge_with_weights_or_without() -> None:
+    plain = scored("cross_entropy", logits=LOGITS, targets=IDS)
+    weighted = scored("cross_entropy", {"class_weight": [1, 2, 3, 4, 5]}, logits=LOGITS, targets=IDS)
+    with pytest.raises(ValueError, match="only one report has weights, by weight or class_weight"):
+        Report.merge([plain, weighted])
+
+
 def test_soft_targets_and_dropped_rows() -> None:
     targets = HARD.copy()
     targets[0] = [0.0, 0.4, 0.0, 0.6, 0.0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.report.cases import REPORTING
-from core.report.row_cases import row_case, scored
+from core.report.row_cases import RowCase, row_case, scored
 from core.scoring import NATIVE
 from lossd.core.catalog import LOSSES
 from lossd.core.losses.kernel import TorchKernel
@@ -30,6 +30,33 @@ def test_kernels_come_to_the_same_document(name: str, seed: int) -> None:
     VALIDATOR.validate({**expected, "run": run(expected)})
     for kernel in REPORTING:
         assert scored(kernel, case).document == expected, kernel
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["ids", "dense"])
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.row == "classes"])
+def test_the_top_class_is_calibrated_alone_where_classes_are_too_many(name: str, soft: bool) -> None:
+    rng, rows, classes = np.random.default_rng(5), 9, 5000
+    logits = rng.normal(0, 3, (rows, classes)).astype("f4")
+    logits[2, 7] = np.nan
+    targets = rng.dirichlet(np.full(classes, 0.01), rows) if soft else rng.integers(0, classes, rows)
+    params: dict[str, object] = {"allow_nan": True, "targets_format": "dense" if soft else "index"}
+    found = []
+    for bins in (64, 40):
+        report: dict[str, object] = {"report": ("all",), "calibration_bins": bins}
+        case = RowCase(LOSSES[name], {"logits": logits, "targets": targets}, params, report)
+        found.append(scored(TorchKernel(), case).document["calibration"])
+        for kernel in REPORTING:
+            assert scored(kernel, case).document["calibration"] == found[-1], kernel
+    most, fewer = found
+    assert "classes" not in most
+    assert len(fewer["classes"]["count"]) == classes
+    for figure in ("soft", "undefined", "brier_terms", "cross_entropy_terms"):
+        assert most[figure] == fewer[figure]
+    with np.errstate(all="ignore"):
+        e = np.exp(np.delete(logits, 2, 0).astype(float))
+    confidence = (e / e.sum(1, keepdims=True)).max(1)
+    expected = np.bincount((confidence * 64).astype(int), minlength=64)
+    assert most["count"] == expected.tolist()
 
 
 @pytest.mark.skipif(NATIVE is None, reason="needs the native kernel")

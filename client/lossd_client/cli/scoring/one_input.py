@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 import numpy as np
 
 from lossd_client import LossClient, LossResult, StatusError
+from lossd_client._calls.loss import Losses
 from lossd_client._calls.shape_notes import notes_of
 from lossd_client._http.problems import relocated, with_detail
 from lossd_client.cli.files.errors import BadFile
@@ -184,10 +185,8 @@ class Rows:
         return self._shape_notes(whole)
 
     def _shape_notes(self, shapes: Shapes) -> list[str]:
-        loss, params, shape = self._request.known_loss, self._request.params, shapes[self._inputs.names[0]]
-        losses = loss.losses_shape(params, shape) if loss.row else None
-        class_axis, by_index = params.get("class_axis", -1), self._request.by_index
-        return notes_of(shapes, shape, class_axis, by_index=by_index, losses=losses)
+        losses = Losses(self._request.known_loss, self._request.params)
+        return notes_of(shapes, shapes[self._inputs.names[0]], losses, by_index=self._request.by_index)
 
     def _with_notes(self, result: LossResult, first: Sequence[str]) -> LossResult:
         return replace(result, notes=tuple(dict.fromkeys([*first, *result.notes, *self._ranges.notes()])))

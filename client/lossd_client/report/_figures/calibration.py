@@ -234,7 +234,7 @@ class Calibration(ScoreBins):
 
         Below 1 the probabilities say more than that share (He et al., Practical Lessons from Predicting
         Clicks on Ads at Facebook, 2014). NaN if all targets are 0, or all 1. Of rows of classes it is that of
-        the classes' shares of the targets.
+        the classes' shares of the targets; NaN where the report has no calibration by class.
         """
         if self.is_of_top_class:
             return self._normalized_by_classes()
@@ -244,6 +244,8 @@ class Calibration(ScoreBins):
         return self.cross_entropy / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
 
     def _normalized_by_classes(self) -> float:
+        if "classes" not in self._block.fields:
+            return math.nan
         planes = self._block.block("classes", "in calibration").terms("positives").sum(axis=-1)
         found = [math.fsum(terms) / self.count for terms in planes.T.tolist()] if self.count else []
         entropy = -math.fsum(share * math.log(share) for share in found if share > 0)
@@ -257,7 +259,8 @@ class Calibration(ScoreBins):
         """The same by class, without what is kept over all classes alone: Brier score and entropy.
 
         Raises:
-            MissingSectionError: The report has none; with `calibration_bins=exact` there are none.
+            MissingSectionError: The report has none; with `calibration_bins=exact` there are none, nor where
+                rows of classes have so many that those times the bins are more than 262,144.
         """
         return ClassCalibrations(self._block.block("classes", "in calibration"), self.soft)
 

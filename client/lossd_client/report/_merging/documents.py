@@ -118,6 +118,10 @@ class DocumentMerger:
         return {"top_index": found}
 
 
+_OF_WEIGHTS: Final = ("weight_terms", "zero_weight_terms", "infinite_weight_terms")
+"""The fields of a histogram that weights have."""
+
+
 def _put(document: dict[str, Json], path: Path, value: Json) -> None:
     for name in path[:-1]:
         document = document.setdefault(name, {})
@@ -135,6 +139,11 @@ def _refuse_other_fields(first: Collection[Path], other: Collection[Path]) -> No
                 raise ValueError(
                     f"only one report has {place}: an older version of lossd made the other; make that one "
                     "again, with the newer version, to merge the two"
+                )
+            if path[-1] in _OF_WEIGHTS and known == len(path) - 1:
+                raise ValueError(
+                    "only one report has weights, by weight or class_weight, and its histogram with them; to "
+                    "merge the two, make both with weights or both without"
                 )
             raise ValueError(f"reports of different sections cannot be merged: only one has {place}")
 

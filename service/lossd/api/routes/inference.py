@@ -274,7 +274,14 @@ def _model_inputs(loss: Loss) -> list[ModelInput]:
     """Return a model's inputs with their usual datatypes and shapes."""
     each = (-1,) if loss.row else (-1, -1)  # with a number for each loss
     inputs = (-1, BOX) if loss.row == "box" else (-1, -1)
-    shapes = {"weight": each, "mask": each, "pos_weight": (-1,), "groups": (-1,), "ids": (-1,)}
+    shapes = {
+        "weight": each,
+        "mask": each,
+        "pos_weight": (-1,),
+        "class_weight": (-1,),
+        "groups": (-1,),
+        "ids": (-1,),
+    }
     datatypes = {"mask": "BOOL", "groups": "INT64", "ids": "INT64"}
     if loss.row == "classes":
         shapes["targets"], datatypes["targets"] = (-1,), "INT64"

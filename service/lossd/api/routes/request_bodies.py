@@ -22,6 +22,7 @@ _TENSORS: Final = {
     "mask": "Which elements count: bools, or integers of 0 and 1; broadcast to the inputs' shape.",
     "pos_weight": "The parameter pos_weight as a tensor; one of 2 or more dimensions, such as torch's "
     "[C, 1, 1], broadcasts to the inputs' shape.",
+    "class_weight": "The parameter class_weight as a tensor, [C].",
     "groups": "For a report: integer ids of groups, [N], or several, [N, G].",
     "ids": "For a report: an integer id for each row, [N].",
     "baseline": "For a report: another model's numbers in place of the inputs, as the first's.",
@@ -114,7 +115,7 @@ def _request(loss: Loss) -> Document:
     tensors = {
         name: {"description": meaning, "$ref": f"{_SCHEMAS}/{kinds.get(name, 'Numbers')}"}
         for name, meaning in _meanings(loss).items()
-        if name != "pos_weight"
+        if name not in ("pos_weight", "class_weight")
     }
     parameters = (*loss.all_parameters, *REPORT)
     rule = _inputs_rule(loss)

@@ -39,7 +39,10 @@ class LossAnswer(_Document):
     positives: Figure = Field(description="The sum of the targets.")
     shape: list[int] = Field(description="The inputs' shape.")
     loss_name: str
-    params: dict[str, object] = Field(description="The loss's own parameters, such as gamma and alpha.")
+    params: dict[str, object] = Field(
+        description="The loss's own parameters, such as gamma and alpha; for a class_weight tensor its dtype "
+        "and shape."
+    )
     sum_terms: list[Figure] = Field(
         description="Numbers that add up to the sum exactly: `sum`, then its rounding error, and so on. "
         "Those of many answers, added by `math.fsum`, give the bits of one request over everything."
@@ -121,6 +124,7 @@ class InferenceInput(_Tensor):
         "targets",
         "weight",
         "pos_weight",
+        "class_weight",
         "mask",
         "groups",
         "ids",
@@ -325,6 +329,7 @@ class LossInfo(_Document):
     title: str
     summary: str
     tensors: list[str] = Field(description="The tensors that a request for it may have.")
+    sections: list[str] = Field(description="The sections that its report may have.")
     parameters: list[ParameterInfo]
 
 

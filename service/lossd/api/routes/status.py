@@ -15,6 +15,7 @@ from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.native.kernel import slower_by
 from lossd.core.report.parameters import REPORT
+from lossd.core.report.spec import SECTIONS
 
 
 def status_routes(service: Service) -> APIRouter:
@@ -115,6 +116,7 @@ def _describe_loss(loss: Loss) -> LossInfo:
         title=loss.title,
         summary=loss.summary,
         tensors=list(loss.tensors),
+        sections=[section for section in SECTIONS if section not in loss.without],
         parameters=[
             ParameterInfo(
                 name=parameter.name,

@@ -26,7 +26,7 @@ from lossd.engine.dispatch.job import Batch, Job
 from lossd.engine.dispatch.report_outputs import ReportPlan
 from lossd.engine.dispatch.result import too_late
 from lossd.requests.loss_checks import check_length
-from lossd.requests.report_checks import plan_for, show_pos_weight
+from lossd.requests.report_checks import plan_for, show_weights
 from lossd.requests.validation import assemble
 from lossd.types import ITEMSIZE, Body, LossRequest, LossResult, Timings
 from lossd.wire import Decoder, Reader, merge_params
@@ -174,7 +174,7 @@ class WholeBody:
             started = await self._start(request, cut)
         job, batch = started.job, started.batch
         if self._report is not None:
-            show_pos_weight(started.request, batch.cut.shape, region.memory)
+            show_weights(started.request, batch.cut.shape, region.memory)
         job.deadline = self._exchange.answer_deadline
         _hand_out(started, batch.cut.parts)
         job.close(batch.cut)

@@ -78,6 +78,7 @@ static void add_probabilities(const report *report, const rows *rows, const know
                               confidence_numbers *at, figures *figures)
 {
     const int64_t size = rows->size;
+    const int by_class = report->calibration_classes > 1; /* else there are too many, and the top class's is all */
     int64_t row = from / size, class = from % size;
     lossd_softmax_probabilities(rows, known->scale, from, n, rows->x, at->p);
     for (int i = 0; i < n; i++)
@@ -87,7 +88,7 @@ static void add_probabilities(const report *report, const rows *rows, const know
     for (int i = 0; i < n; i++) {
         const double y = rows->ids ? rows->ids[row] == (double)class : rows->y[i], miss = at->p[i] - y;
         at->squares[i] = known->undefined[row] ? 0.0 : miss * miss;
-        if (!known->undefined[row])
+        if (by_class && !known->undefined[row])
             add_to_cell(report, class * report->bins + bin_of(report, at->p[i]), y, at->high[i], at->low[i],
                         at->rest[i], figures);
         if (++class == size) {

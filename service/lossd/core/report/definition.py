@@ -200,7 +200,7 @@ class _Reduction:
     def _row_calibration(self) -> None:
         """Add what is predicted of rows of classes: of each class, and of the one that is most probable."""
         rows, bins, add = self._rows, self._layout.spec.bins, self._figures.add
-        p, y, top = rows.probability, rows.shares, self._layout.inputs.classes
+        p, y, top = rows.probability, rows.shares, self._layout.calibration_classes - 1
         assert p is not None
         assert y is not None
         assert rows.cross_entropy is not None
@@ -213,10 +213,8 @@ class _Reduction:
         add("cross_entropy", rows.cross_entropy, defined)
         self._figures.count("undefined", self._kept & undefined)
         self._figures.count("soft", defined & ((y != 0.0) & (y != 1.0)).any(-1))
-        for scores, targets, where, classes in (
-            (p, y, each, np.arange(top)),
-            (rows.inputs, rows.correct, defined, top),
-        ):
+        by_class = [(p, y, each, np.arange(top))] if top else []
+        for scores, targets, where, classes in (*by_class, (rows.inputs, rows.correct, defined, top)):
             bin_of = np.minimum(np.where(where, scores * bins, 0.0).astype(np.int64), bins - 1)
             place = classes * bins + bin_of
             add("bin_probability", scores, where, place)

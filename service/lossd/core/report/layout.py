@@ -19,6 +19,9 @@ HISTOGRAM_CELLS: Final = HISTOGRAM_BINS + 3
 """Behind the bins: zero, infinite, NaN."""
 EXACT_BINS: Final = 1 << 16
 """A bin for each value of 16 bits."""
+MOST_CLASS_BINS: Final = 1 << 18
+"""The most bins, of all classes, in which the calibration of rows of classes is kept by class. With more, the
+top class's is kept alone, whatever a server allows: where a figure stands follows from the request."""
 MOST_TERMS: Final = 41
 """Float64 numbers that hold any sum exactly."""
 
@@ -111,6 +114,11 @@ class Inputs:
         return self.by_target or self.class_axis is not None
 
 
+def keeps_classes(classes: int, bins: int) -> bool:
+    """Return whether the calibration of rows of so many classes is kept for each class, too."""
+    return (classes + 1) * bins <= MOST_CLASS_BINS
+
+
 class Layout:
     """The figures of a partial report.
 
@@ -124,7 +132,8 @@ class Layout:
         by_class: Whether there are figures by class.
         classes: The number of classes if there are figures by class, else 0.
         calibration_classes: The number of classes whose calibration is kept apart; 1 for all together. Where
-            losses are of rows of classes, the top class's is one more, the last.
+            losses are of rows of classes, the top class's is one more, the last; or the only one, where
+            there are too many for all.
 
     Args:
         spec: What is asked.
@@ -137,6 +146,8 @@ class Layout:
         self.by_class: Final = inputs.has_classes and "classes" in spec.sections
         self.classes: Final = inputs.classes if self.by_class else 0
         by_class = inputs.has_classes and spec.bins > 0
+        if inputs.by_target:
+            by_class = keeps_classes(inputs.classes, spec.bins)
         self.calibration_classes: Final = inputs.classes + inputs.by_target if by_class else 1
         self.sums, self.counts = Block(), Block()
         self._add_single_sums()

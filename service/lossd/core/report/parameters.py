@@ -288,7 +288,8 @@ def _remedy(loss: Loss, section: str) -> str:
         case "sweep", _:
             return "bce and focal have it; leave sweep out"
         case "classes", "sample":
-            return "per=class answers a loss for each class, without a report; leave classes out of report"
+            detail = "per=class with reduction=none answers a loss for each class, without a report; "
+            return detail + "leave classes out of report"
         case "classes", "box":
             return "send the boxes' class ids as groups and ask for groups; leave classes out of report"
         case "calibration", "sample":

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
+from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
 from lossd.core.exact_sum import ExactSum
 from lossd.core.kernel import Sums
 from lossd.core.native.arrays import exact_array
 from lossd.types import ROWS, ErrorCode, Float64Array, LossRequest, LossResult, RequestError
 
+_NEAR: Final = 2.0**-8
+"""What targets may be off by, each row's, that are probabilities in a 16-bit float."""
 Planes: TypeAlias = Sequence[Float64Array]
 """Sums of several outputs, as arrays, [outputs] each, that add up to them exactly, in canonical form: the
 sums rounded once, then what that left, rounded once, and so on."""
@@ -89,12 +92,24 @@ def result_of(
         kernel=kernel,
         device=device,
         options=request.options,
-        notes=request.notes,
+        notes=(*request.notes, *_target_notes(request, totals)),
         sum_terms=tuple(totals.loss),
         weight_sum_terms=weights,
         positives_terms=tuple(totals.positives),
         loss_terms=loss_terms,
         divisor_terms=divisor_terms,
+    )
+
+
+def _target_notes(request: LossRequest, totals: Sums) -> tuple[str, ...]:
+    """Return a note on probabilities of classes that cannot all add up to 1, as those of a row do."""
+    if request.params["targets_format"] != "dense" or LOSSES[request.loss].row != "classes":
+        return ()
+    if not abs(totals.positives[0] - totals.count) > _NEAR * totals.count:
+        return ()
+    return (
+        "targets do not add up to the number of rows; those of a row are probabilities of its classes, which "
+        "add up to 1; several labels a row are for bce",
     )
 
 

@@ -58,6 +58,7 @@ _FOR_NULL: Final = dict.fromkeys(
 ) | {
     "weight": "send 0 where an element counts but weighs nothing; to leave it out of the count too, a mask",
     "pos_weight": "send a number for each class, 1 where positives weigh no more than negatives",
+    "class_weight": "send a number for each class, 1 where it weighs no more than others",
     "mask": "send true where an element counts, false where it is left out",
     "groups": "send an id of their own for rows of no group",
     "ids": "send an id of its own for each row",

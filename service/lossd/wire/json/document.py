@@ -42,7 +42,7 @@ MAX_NAMES: Final = 100
 _MAX_BESIDE_BYTES: Final = 4 * MAX_PARAMETER_BYTES
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-_OPTIONAL: Final = frozenset({"pos_weight"})  # also a parameter, for which null means: none
+_OPTIONAL: Final = frozenset({"pos_weight", "class_weight"})  # also parameters, for which null means: none
 
 _TEXT: Final = re.compile(STRING, re.DOTALL)
 _KEY: Final = re.compile(rb"[\s,{]*+(" + STRING + rb")\s*+:\s*+", re.DOTALL)

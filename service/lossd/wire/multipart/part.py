@@ -13,7 +13,7 @@ from lossd.wire.query import parse_text
 PARAMS: Final = "params"
 """The name of the part that is a JSON object of parameters."""
 
-_ALSO_PARAMETERS: Final = frozenset({"pos_weight"})  # tensors that may be sent as text
+_ALSO_PARAMETERS: Final = frozenset({"pos_weight", "class_weight"})  # tensors that may be sent as text
 _NPY: Final = 0x93  # the first byte of a .npy file, and of no text in UTF-8
 
 
