@@ -235,6 +235,14 @@ REFUSALS: list[tuple[str, Shape, Shape, dict[str, Any], str, str, str]] = [
         "/per",
         "per=all gives",
     ),
+    (
+        *("dice", (6, 3, 3), (6, 3, 3), {"mask": ("bool", (6, 3, 3))}, "shape_mismatch", "/mask"),
+        "give their targets another number, such as 255, and send ignore_index=255",
+    ),
+    (
+        *("cross_entropy", (6, 3), (6,), {"targets": ("bool", (6,))}, "dtype_not_allowed", "/targets"),
+        r"class ids are integers: cast them, as .astype\(int\) does",
+    ),
     # Parameters of other losses.
     *(
         (loss, *usual(LOSSES[loss]), given_, "invalid_parameter", f"/{next(iter(given_))}", said)

@@ -15,6 +15,8 @@ import pytest
 
 from lossd.core.catalog import LOSSES
 from lossd.core.cut import Cut
+from lossd.core.parameters import check_params
+from lossd.core.report.parameters import check_report
 from lossd.requests.report_checks import plan_for, show_weights
 from lossd.requests.validation import assemble, assemble_rows
 from lossd.settings import Settings
@@ -150,6 +152,21 @@ def test_exact_bins_are_for_inputs_of_16_bits() -> None:
     for query in ("report=calibration", "report=all"):
         error = refusal(f"{query}&calibration_bins=exact")
         check(error, "invalid_parameter", "float16 or bfloat16", "logits is float32", "give a number of bins")
+
+
+@pytest.mark.parametrize("query", ["report=all&sweep=gamma:0,1", "sweep=gamma:0,1", "calibration_bins=8"])
+def test_parameters_of_sections_that_a_loss_has_not_are_refused_at_once(query: str) -> None:
+    params = parse_query(query.encode())
+    name = list(params)[-1]
+    with pytest.raises(RequestError) as caught:
+        check_report(LOSSES["dice"], check_params(LOSSES["dice"], params))
+    check(caught.value, "invalid_parameter", f"leave {name} out")
+
+
+def test_dice_says_how_to_have_a_loss_for_each_class() -> None:
+    with pytest.raises(RequestError) as caught:
+        check_report(LOSSES["dice"], check_params(LOSSES["dice"], {"report": "classes"}))
+    check(caught.value, "invalid_parameter", "per=class with reduction=none answers a loss for each class")
 
 
 def streamed(query: str, *columns: tuple[str, str, int | None]) -> tuple[LossRequest, Shape]:

@@ -15,6 +15,7 @@ import pytest
 
 from batch.tables import ARROW, stream_of
 from lossd.batch import Partial, RequestError, Scorer, merge
+from lossd.core.catalog import LOSSES
 
 X = np.array([[0.5, -2.0, 3.0], [1.0, 0.0, -1.0], [8.0, -8.0, 0.25]], np.float32)
 Y = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1]], np.uint8)
@@ -68,6 +69,42 @@ def test_bfloat16_is_told_by_the_field() -> None:
     table = table.set_column(0, field, _fixed(half))
     exact = (half.astype(np.uint32) << 16).view(np.float32)
     assert SCORER.score(table) == SCORER.score(_table(logits=_fixed(exact)))
+
+
+DETECTIONS: dict[str, Any] = {"boxes": _fixed(np.ones((3, 4))), "probabilities": _fixed(np.full((3, 3), 0.5))}
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy", "hinge", "squared"])
+def test_columns_that_the_loss_does_not_take_are_left(loss: str) -> None:
+    spare = {name: DETECTIONS[name] for name in DETECTIONS if name not in LOSSES[loss].tensors}
+    scorer = Scorer(loss)
+    assert scorer.score(_table(**spare)) == scorer.score(_table())
+    assert scorer.select([*spare, "logits", "targets"]) == ["logits", "targets"]
+
+
+@pytest.mark.parametrize(("loss", "spare"), [("cross_entropy", "probabilities"), ("bce", "boxes")])
+def test_without_its_inputs_the_error_names_those_of_another_loss(loss: str, spare: str) -> None:
+    scorer = Scorer(loss)
+    table = pa.table({spare: DETECTIONS[spare], "targets": _fixed(Y)})
+    with pytest.raises(RequestError, match=f"{loss} takes no {spare}; "):
+        scorer.score(table.select(scorer.select(table.schema.names)))
+
+
+def test_both_inputs_of_a_loss_are_one_too_many() -> None:
+    with pytest.raises(RequestError, match="both logits and probabilities are given"):
+        Scorer("bce").score(_table(**DETECTIONS))
+
+
+def test_a_column_that_is_asked_for_is_not_left() -> None:
+    with pytest.raises(RequestError, match="bce takes no boxes"):
+        Scorer("bce", columns={"boxes": "boxes"}).score(_table(**DETECTIONS).drop_columns(["probabilities"]))
+
+
+def test_a_column_of_class_weights_is_refused_where_it_would_count() -> None:
+    table = _table(class_weight=[1.0, 2.0, 3.0])
+    assert Scorer("bce").score(table) == Scorer("bce").score(_table())
+    with pytest.raises(RequestError, match="class_weight has a number for each class, not for each row"):
+        Scorer("cross_entropy").score(table)
 
 
 def test_columns_may_have_other_names() -> None:

@@ -124,6 +124,11 @@ def test_the_examples_are_answered(document: dict[str, Any], base_url: str, loss
         assert answer.status_code == 200, answer.text
         validate(document, "LossAnswer", answer.json())
         assert ("report" in answer.json()) == ("report" in example["value"])
+    without, weighted = (
+        httpx.post(f"{base_url}/{loss}", json=examples[name]["value"]).json()["loss"]
+        for name in ("mean", "weighted")
+    )
+    assert weighted != without, "weights that change nothing show nothing"
     answers = operation["responses"]["200"]["content"]["application/json"]["examples"]
     assert set(answers) == {"mean", "report"}
     for name, answered in answers.items():
@@ -202,7 +207,8 @@ def test_the_client_has_every_parameter(document: dict[str, Any], loss: str, cli
     queried = {p["name"] for p in operation["parameters"] if p["in"] == "query"} - {"tensors"}
     assert set(body) == queried | set(LOSSES[loss].tensors)
     signature = inspect.signature(getattr(client, loss))
-    assert set(signature.parameters) - {"self"} == set(body) - REPORT_TENSORS - {one.name for one in REPORT}
+    reported = {one.name for one in REPORT}
+    assert set(signature.parameters) - {"self"} == set(body) - REPORT_TENSORS - reported
     assert list(get_args(Reduction)) == body["reduction"]["enum"]
     said = body["reduction"]["description"].rpartition(" Default: ")[2].removesuffix(".")
     assert signature.parameters["reduction"].default == json.loads(said)
@@ -213,10 +219,21 @@ def test_the_clients_result_has_every_figure(document: dict[str, Any]) -> None:
     assert figures - {"report"} <= set(LossResult.__dataclass_fields__)
 
 
-def test_the_document_follows_from_the_catalog(document: dict[str, Any]) -> None:
+SECTION_OF = {"calibration_bins": "calibration", "sweep": "sweep"}
+"""The parameters that only losses with a section of a report have."""
+
+
+def test_the_document_follows_from_the_catalog(document: dict[str, Any], base_url: str) -> None:
+    losses = {loss["name"]: loss for loss in httpx.get(f"{base_url}/info").json()["losses"]}
     for loss in LOSSES.values():
-        named = {p["name"] for p in document["paths"][f"/{loss.name}"]["post"]["parameters"]}
-        assert {p.name for p in (*loss.all_parameters, *REPORT)} <= named
+        had = {p.name for p in (*loss.all_parameters, *REPORT)}
+        had -= {name for name, section in SECTION_OF.items() if section in loss.without}
+        for path in (f"/{loss.name}", f"/v2/models/{loss.name}/infer"):
+            named = {p["name"] for p in document["paths"][path]["post"]["parameters"] if p["in"] == "query"}
+            assert named - {"tensors"} == had
+        info = {p["name"] for p in losses[loss.name]["parameters"]}
+        config = httpx.get(f"{base_url}/v2/models/{loss.name}/config").json()["parameters"]
+        assert info == set(config) == had
 
 
 def test_docs_need_no_internet(base_url: str) -> None:

@@ -113,12 +113,49 @@ def test_ids_that_are_missing_are_dropped_with_all_their_classes() -> None:
         ([3, 2], {}, "target_out_of_range", "ignore_index=3 leaves it out"),
         ([3, 2], {}, "target_out_of_range", "if the labels are 1 to 3, subtract 1"),
         ([-1, 2], {}, "target_out_of_range", "background_index=-1 counts it"),
+        ([-100, 2], {}, "target_out_of_range", "unlabelled, as by default in torch, ignore_index=-100"),
     ],
 )
 def test_other_ids_are_refused(ids: list[float], params: dict[str, Any], code: str, said: str) -> None:
     with pytest.raises(RequestError, match=code) as caught:
         elements("bce", np.zeros((2, 3)), np.array(ids), targets_format="index", **params)
     assert said in caught.value.detail
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "softmax_focal"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3, "if the labels are 1 to 3, subtract 1; if 3 means unlabelled, ignore_index=3 drops its row"),
+        (255, "ids count from 0; if 255 means unlabelled, ignore_index=255 drops its row"),
+        (-100, "if -100 means unlabelled, as by default in torch, ignore_index=-100 drops its row"),
+        (7.5, "send whole numbers"),
+    ],
+)
+def test_an_id_of_a_row_of_classes_is_no_background(value: float, said: str, loss: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        elements(loss, np.zeros((2, 3)), np.array([0, value]))
+    assert said in caught.value.detail
+    assert "background" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("loss", "value", "said"),
+    [
+        ("cross_entropy", math.nan, "a mask drops"),
+        ("cross_entropy", 2.0, "or class ids in the inputs' shape less class_axis; a mask drops rows"),
+        ("softmax_focal", -1.0, "a mask drops rows that have no label"),
+        ("softmax_focal", 1.5, "send a probability of every class"),
+        ("box", math.nan, "a mask drops"),
+    ],
+)
+def test_no_remedy_is_a_parameter_that_is_refused_then(loss: str, value: float, said: str) -> None:
+    given = np.array([[0.0, 0.0, 1.0, 1.0]])
+    inputs = {"boxes": given} if loss == "box" else {"logits": given}
+    with pytest.raises(RequestError) as caught:
+        elements(loss, **inputs, targets=np.array([[0.0, 0.0, 1.0, value]]))
+    assert said in caught.value.detail
+    assert "ignore_index" not in caught.value.detail
 
 
 @pytest.mark.parametrize("label", [1, 1.0, -1, 255])
@@ -138,7 +175,7 @@ def test_with_one_class_the_first_remedy_is_that_of_labels(label: float) -> None
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        (-1.0, "ignore_index=-1 drops the element; if the labels are -1 and 1, send (y + 1) / 2"),
+        (-1.0, "if the labels are -1 and 1, send (y + 1) / 2; only if -1 means unlabelled, ignore_index=-1"),
         (7.0, "if these are class ids, send them with targets_format=index"),
         (255.0, "if 255 means unlabelled, ignore_index=255 drops the element"),
         (1.5, "a target is a 0/1 label or a probability"),
@@ -212,7 +249,7 @@ def test_no_remedy_is_a_parameter_that_the_loss_does_not_have(loss: str) -> None
         return refusals(loss, logits=np.zeros((2, 3)), targets=np.array(targets))
 
     by_id = said(0, 3)
-    assert "subtract 1; if it means unlabelled, ignore_index=3 leaves it out of sum and count" in by_id
+    assert "subtract 1; if 3 means unlabelled, ignore_index=3 drops its row" in by_id
     assert "background" not in by_id
     assert 'ignore_index="nan" drops' in said(0.0, np.nan)
     whole = "send whole numbers, or probabilities of every class with targets_format=dense"
@@ -220,8 +257,12 @@ def test_no_remedy_is_a_parameter_that_the_loss_does_not_have(loss: str) -> None
     assert said(0.0, 3.5).endswith(whole)
     for value, remedy in (
         (np.nan, "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"),
-        (2.0, "class ids have one axis less than the inputs; a mask drops a row without a class"),
-        (-0.5, "a target is a class's share of the row"),
+        (
+            2.0,
+            "send a probability of every class, or class ids in the inputs' shape less class_axis; a mask "
+            "drops rows that have no label",
+        ),
+        (-0.5, "send a probability of every class"),
     ):
         dense = said([1.0, 0.0, 0.0], [value, 0.5, 0.5])
         assert dense.endswith(f"/targets/1/0; {remedy}")

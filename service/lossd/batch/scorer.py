@@ -26,6 +26,7 @@ _DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]+)?", re.ASCII)
 _FIELDS: list[pa.Field[Any]] = [pa.field("rows", pa.int64()), pa.field("partial", pa.binary())]
 _OUTPUT: Final = pa.schema(_FIELDS)
 """What `Scorer.map_arrow` yields."""
+_INPUTS: Final = ("logits", "probabilities", "boxes")
 
 
 class Scorer:
@@ -37,8 +38,8 @@ class Scorer:
             `ids` is, and no report without either.
         by: The columns that hold groups: integers or strings.
         ids: The column that holds the ids of rows, by which the section ``top`` names them.
-        columns: Tensor to column, where their names differ. Columns with the name of a tensor, such as
-            ``weight`` and ``mask``, are always used if present.
+        columns: Tensor to column, where their names differ. Columns with the name of a tensor that the loss
+            takes, such as ``weight`` and ``mask``, are always used if present.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         params: All other parameters of a request.
 
@@ -84,8 +85,10 @@ class Scorer:
         self._needed = columns | {f"{GROUP_PREFIX}{name}": name for name in groups}
         if ids is not None:
             self._needed["ids"] = ids
-        others = TENSOR_DTYPES.keys() - {"groups", "ids", "class_weight"} - self._needed.keys()
-        self._optional = {name: name for name in TENSOR_DTYPES if name in others}
+        others = TENSOR_DTYPES.keys() - {"groups", "ids"} - self._needed.keys()
+        self._inputs = {self._needed.get(name, name) for name in found.inputs}
+        self._optional = {name: name for name in found.tensors if name in others}
+        self._foreign = {name: name for name in _INPUTS if name in others - self._optional.keys()}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self._arguments, self._losses)
@@ -97,8 +100,17 @@ class Scorer:
 
     def select(self, names: Iterable[str]) -> list[str]:
         """Return which of a table's columns are scored, so that an engine need not read the others."""
-        used = {*self._needed.values(), *self._optional.values()}
-        return [name for name in names if name in used]
+        found = list(names)
+        used = {*self._needed.values(), *self._optional_of(found).values()}
+        return [name for name in found if name in used]
+
+    def _optional_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the tensors that a table of these columns may have, and their columns.
+
+        Another loss's inputs are among them where the table has none of this loss's, so that the error says
+        what they are, and not only what is missing.
+        """
+        return self._optional if self._inputs.intersection(names) else self._optional | self._foreign
 
     def score(self, table: Any) -> Partial:  # noqa: ANN401 - any table
         """Score a table.
@@ -127,17 +139,18 @@ class Scorer:
         )
 
     def _score(self, batches: Iterable[pa.RecordBatch]) -> Partial:
-        stream = ArrowStream(self._needed, self._optional)
+        stream: ArrowStream | None = None
         scoring: Scoring | None = None
         for batch in batches:
             if not batch.num_rows:
                 continue  # its columns may have no types
-            if scoring is None:  # a driver of others may have no device
+            if stream is None or scoring is None:  # a driver of others may have no device
                 kernel = kernel_for(self._device, is_native=loss_of(self._question.loss).is_native)
+                stream = ArrowStream(self._needed, self._optional_of(batch.schema.names))
                 scoring = Scoring(self._question, kernel, settings().max_report_cells)
             for pieces in stream.pieces(batch):
                 scoring.feed(pieces)
-        if scoring is None:
+        if stream is None or scoring is None:
             return self.nothing
         scoring.feed(stream.end())
         return Partial(scoring.finish())

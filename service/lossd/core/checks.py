@@ -14,6 +14,8 @@ from lossd.types import ErrorCode, RequestError
 
 _EXACT: Final = 2.0**53
 """From here on float64 cannot hold every whole number."""
+_TORCH_IGNORED: Final = -100.0
+"""torch.nn.CrossEntropyLoss's default ignore_index, which data sets use for what is unlabelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Rule:
         wrong: What a detail calls another value, such as "outside [0, 1]".
         remedy: Returns the remedy for a value: what it may have been meant for, and how to send that.
         least: The least value.
-        is_ignorable: Whether an ignore_index may drop what has another value.
+        has_missing: Whether ``ignore_index="nan"`` drops what is NaN.
     """
 
     largest: float
@@ -34,14 +36,14 @@ class Rule:
     wrong: str
     remedy: Callable[[float], str]
     least: float = 0.0
-    is_ignorable: bool = False
+    has_missing: bool = False
 
 
 def _target_remedy(value: float) -> str:
     if value == -1.0:
         return (
-            "if -1 means unlabelled, ignore_index=-1 drops the element; if the labels are -1 and 1, send "
-            "(y + 1) / 2"
+            "if the labels are -1 and 1, send (y + 1) / 2; only if -1 means unlabelled, ignore_index=-1 "
+            "drops the element"
         )
     if value > 1.0 and value.is_integer():
         return (
@@ -51,18 +53,21 @@ def _target_remedy(value: float) -> str:
     return "a target is a 0/1 label or a probability"
 
 
-def _share_remedy(value: float) -> str:
+def _distribution_remedy(value: float) -> str:
     if value.is_integer():
-        return "class ids have one axis less than the inputs; a mask drops a row without a class"
-    return "a target is a class's share of the row"
+        return (
+            "send a probability of every class, or class ids in the inputs' shape less class_axis; a mask "
+            "drops rows that have no label"
+        )
+    return "send a probability of every class"
 
 
-def _id_remedy(classes: int, *, may_be_background: bool) -> Callable[[float], str]:
+def _id_remedy(classes: int, *, by_row: bool) -> Callable[[float], str]:
     def remedy(value: float) -> str:
-        if math.isfinite(value) and not value.is_integer():
-            return WHOLE.remedy(value)
         if not abs(value) < _EXACT:
             return "ids count from 0; where one was -1 before a cast to unsigned integers, send signed ones"
+        if not value.is_integer():
+            return WHOLE.remedy(value)
         shown = f"{value:.17g}"
         if classes == 1:
             # "Subtract 1" and a background are no remedies for labels: they make others of them.
@@ -74,19 +79,21 @@ def _id_remedy(classes: int, *, may_be_background: bool) -> Callable[[float], st
             begin = f"ids count from 0; if the labels are 1 to {classes}, subtract 1"
         else:
             begin = "ids count from 0"
-        if may_be_background:
-            begin += (
-                f"; if {shown} is a background, of no class, background_index={shown} counts it with targets "
-                "of 0"
-            )
-        return f"{begin}; if it means unlabelled, ignore_index={shown} leaves it out of sum and count"
+        means = "means unlabelled, as by default in torch" if value == _TORCH_IGNORED else "means unlabelled"
+        if by_row:
+            return f"{begin}; if {shown} {means}, ignore_index={shown} drops its row"
+        return (
+            f"{begin}; if {shown} is a background, of no class, background_index={shown} "
+            f"counts it with targets of 0; if it {means}, ignore_index={shown} leaves it out of sum "
+            "and count"
+        )
 
     return remedy
 
 
-TARGET: Final = Rule(1.0, ErrorCode.TARGET_OUT_OF_RANGE, "outside [0, 1]", _target_remedy, is_ignorable=True)
-SHARE: Final = Rule(1.0, ErrorCode.TARGET_OUT_OF_RANGE, "outside [0, 1]", _share_remedy)
-"""The rule for a class's share of a row, of which no ignore_index drops a part."""
+TARGET: Final = Rule(1.0, ErrorCode.TARGET_OUT_OF_RANGE, "outside [0, 1]", _target_remedy, has_missing=True)
+DISTRIBUTION: Final = Rule(1.0, ErrorCode.TARGET_OUT_OF_RANGE, "outside [0, 1]", _distribution_remedy)
+"""The rule for a target of a row of classes, beside which there is no ignore_index."""
 PROBABILITY: Final = Rule(
     1.0,
     ErrorCode.PROBABILITY_OUT_OF_RANGE,
@@ -118,7 +125,7 @@ NUMBER: Final = Rule(
     "not finite",
     lambda _: "send a finite number; a mask drops elements whose target is none",
     -sys.float_info.max,
-    is_ignorable=True,
+    has_missing=True,
 )
 """The rule for a target of a regression."""
 TARGET_BOX: Final = Rule(
@@ -150,23 +157,22 @@ WHOLE: Final = Rule(
     ErrorCode.DTYPE_NOT_ALLOWED,
     "no class id",
     lambda _: "send whole numbers, or probabilities of every class with targets_format=dense",
-    is_ignorable=True,
+    has_missing=True,
 )
 """The rule for an id's fraction."""
 
 
 def class_id(loss: Loss, classes: int) -> Rule:
-    """Return the rule for class ids."""
-    may_be_background = any(parameter.name == "background_index" for parameter in loss.all_parameters)
-    remedy = _id_remedy(classes, may_be_background=may_be_background)
-    code = ErrorCode.TARGET_OUT_OF_RANGE
-    return Rule(classes - 1.0, code, f"outside [0, {classes})", remedy, is_ignorable=True)
+    """Return the rule for a loss's class ids."""
+    remedy = _id_remedy(classes, by_row=loss.row == "classes")
+    wrong = f"outside [0, {classes})"
+    return Rule(classes - 1.0, ErrorCode.TARGET_OUT_OF_RANGE, wrong, remedy, has_missing=True)
 
 
 def target_rule(loss: Loss) -> Rule:
     """Return the rule for a loss's targets, unless they are class ids."""
     if loss.row == "classes":
-        return SHARE
+        return DISTRIBUTION
     return {"probability": TARGET, "number": NUMBER, "box": TARGET_BOX}[loss.targets]
 
 
@@ -205,7 +211,7 @@ def value_error(rule: Rule, operand: Operand, position: int, value: float) -> Re
     """
     if math.isnan(value):
         remedy = "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"
-        if operand.name == "targets" and rule.is_ignorable:
+        if rule.has_missing:
             remedy = f'ignore_index="nan" drops elements whose target is missing; {remedy}'
         return _error(ErrorCode.NON_FINITE_INPUT, operand, position, "NaN", remedy)
     what = f"{value:.17g} is {rule.wrong}"

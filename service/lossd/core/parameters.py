@@ -10,7 +10,7 @@ from typing import Final
 
 from lossd.core.catalog import LOSSES, SHARED, Loss, Parameter
 from lossd.core.cut import Cut
-from lossd.core.report.parameters import REPORT_BY_NAME
+from lossd.core.report.parameters import REPORT_BY_NAME, report_parameters
 from lossd.error_text import SHOWN, pointer, shown, suggestion
 from lossd.types import Divisor, ErrorCode, RequestError
 
@@ -200,7 +200,7 @@ def _out_of_range(name: str, axis: int, dimensions: int, of: str = "inputs") -> 
 
 def _unknown(loss: Loss, name: str, known: Mapping[str, Parameter]) -> RequestError:
     """Return the error of a parameter that the loss does not have."""
-    names = [*known, *REPORT_BY_NAME]
+    names = [*known, *(one.name for one in report_parameters(loss))]
     others = [other.name for other in LOSSES.values() if _has(other, name)]
     instead = [like for like in LIKE.get(name, ()) if like in known]
     if name in loss.tensors and name not in known:

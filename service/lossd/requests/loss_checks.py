@@ -180,7 +180,7 @@ def _not_taken(loss: Loss, name: str) -> RequestError:
         instead = [like for like in LIKE[name] if like in has]
         remedy = f"take {instead[0]}, or leave it out" if instead else "leave it out"
     elif name != "probabilities" or loss.targets == "box":
-        remedy = f"its inputs are {' or '.join(loss.inputs)}"
+        remedy = f"its inputs are {' or '.join(loss.inputs)}; leave {name} out"
     elif loss.row == "classes":
         remedy = "send their logarithms as logits, of which the softmax is these probabilities again"
     else:

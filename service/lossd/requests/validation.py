@@ -370,7 +370,10 @@ def _check_dtypes(tensors: Mapping[str, Tensor], *, by_index: bool) -> None:
             allowed = TENSOR_DTYPES["groups" if name.startswith(GROUP_PREFIX) else name]
         if tensor.dtype not in allowed:
             shown = ", ".join(dtype for dtype in ITEMSIZE if dtype in allowed)
-            detail = f"{name} is {tensor.dtype}; send {shown}"
+            remedy = f"send {shown}"
+            if name == "targets" and tensor.dtype == "bool":  # only ids may not be
+                remedy = "class ids are integers: cast them, as .astype(int) does"
+            detail = f"{name} is {tensor.dtype}; {remedy}"
             raise RequestError(
                 ErrorCode.DTYPE_NOT_ALLOWED, detail, [(f"/{name}", f"{tensor.dtype} is not allowed")]
             )
@@ -428,6 +431,9 @@ def _check_broadcast(
         of, remedy = "losses'", f"send one for each {row_name(loss, params)}, which has one loss"
         if name == "weight" and any(parameter.name == "class_weight" for parameter in loss.parameters):
             remedy += "; class_weight weighs the classes"
+        elif name == "mask" and loss.row == "sample":
+            remedy += "; to drop elements of it, give their targets another number, such as 255, and send "
+            remedy += "ignore_index=255"
     detail = (
         f"{name} has shape {shown_shape(tensor_shape)}, which does not broadcast to the {of} "
         f"{shown_shape(losses)}; {remedy}"

@@ -113,6 +113,7 @@ def test_very_many_classes_have_the_calibration_of_the_top_class() -> None:
         _ = found.classes
     page = report_page(report)
     assert "share that is right" in page
+    assert "Of each class it is not known: there are too many for the bins." in page
     assert "Calibration by class" not in page
 
 

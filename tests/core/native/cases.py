@@ -242,12 +242,15 @@ class Draw:
 
     def spoil(self, loss: Loss, found: dict[str, tuple[str, Float64Array]]) -> None:
         """Put a value that may be wrong into one of the tensors."""
-        names = [name for name in found if name not in ("alpha", "class_weight")]
-        if "pos_weight" in found and self.chance(0.5):
-            names = ["pos_weight"]
+        names = [name for name in found if name != "alpha"]
+        rare = [name for name in names if name in ("pos_weight", "class_weight")]
+        if rare and self.chance(0.5):
+            names = rare
         name = self.one_of(names)
         values = found[name][1].reshape(-1)
         wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])
+        if loss.row == "box" and values.size % 4 == 0 and self.chance(0.5):
+            wrong = -1.0  # turns a box around
         values[self.place(loss, values.size)] = wrong
 
     def place(self, loss: Loss, size: int) -> int:

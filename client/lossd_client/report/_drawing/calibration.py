@@ -202,6 +202,8 @@ def _classes(report: ReportView, found: Calibration, most: int) -> Iterator[str]
     Without the greatest error of a bin, which by class is that of a bin with a few elements.
     """
     if "classes" not in report._document["calibration"]:
+        if found.is_of_top_class:
+            yield tag("p", text("Of each class it is not known: there are too many for the bins."))
         return
     each = found.classes
     rows: list[Row] = [

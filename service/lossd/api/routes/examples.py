@@ -76,7 +76,7 @@ def request_example(loss: Loss) -> Document:
 def weighted_example(loss: Loss) -> Document:
     """Return a JSON request with a weight for each row, and one for each class if the loss has such."""
     names = {parameter.name for parameter in loss.all_parameters}
-    by_class: Document = {name: [1.0, 2.0, 0.5] for name in ("pos_weight", "class_weight") if name in names}
+    by_class: Document = {name: [1.0, 3.0, 0.5] for name in ("pos_weight", "class_weight") if name in names}
     weight = [1.0, 0.5] if loss.row else [[1.0], [0.5]]
     return {**tensors_example(loss), "weight": weight, **by_class}
 

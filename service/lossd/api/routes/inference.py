@@ -34,7 +34,7 @@ from lossd.api.scoring.whole_body import Answer, WholeBody
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.parameters import check_params
-from lossd.core.report.parameters import REPORT_BY_NAME
+from lossd.core.report.parameters import report_parameters
 from lossd.requests.loss_checks import BOX
 from lossd.teams import conceal_keys
 from lossd.types import ErrorCode, RequestError
@@ -295,7 +295,7 @@ def _model_inputs(loss: Loss) -> list[ModelInput]:
 def _add_model(router: APIRouter, path: str, loss: Loss, service: Service) -> None:
     """Add the routes that describe one model."""
     defaults = {parameter.name: parameter.default for parameter in loss.all_parameters}
-    defaults |= dict.fromkeys(REPORT_BY_NAME)  # there is none by default
+    defaults |= dict.fromkeys(one.name for one in report_parameters(loss))  # there is none by default
 
     model, inputs = model_id(path), _model_inputs(loss)
 

@@ -26,7 +26,7 @@ from lossd.api.routes.plain_schemas import plain_schema, query_schema
 from lossd.api.routes.request_bodies import description, request_bodies, request_schemas
 from lossd.api.routes.schemas import InferenceAnswer, InferenceError, InferenceRequest, LossAnswer, Problem
 from lossd.core.catalog import LOSSES, Loss, Parameter
-from lossd.core.report.parameters import REPORT
+from lossd.core.report.parameters import report_parameters
 from lossd.types import ErrorCode
 from lossd.wire import report_schema
 
@@ -134,7 +134,7 @@ _TERMS: Final[Document] = {
 
 
 def _operation(loss: Loss) -> Document:
-    parameters = (*loss.all_parameters, *REPORT)
+    parameters = (*loss.all_parameters, *report_parameters(loss))
     return {
         "operationId": loss.name,
         "tags": ["losses"],
@@ -178,7 +178,7 @@ def _inference(loss: Loss, path: str) -> Document:
         f"that merge with others, the parameters those of `/{loss.name}`. With the parameter `report` its "
         "document is an output, too. Inputs and outputs are in the JSON object, or follow it as binary data.",
         "security": SECURITY,
-        "parameters": [*_query((*loss.all_parameters, *REPORT)), length, *_HEADERS],
+        "parameters": [*_query((*loss.all_parameters, *report_parameters(loss))), length, *_HEADERS],
         "requestBody": {
             "required": True,
             "content": {

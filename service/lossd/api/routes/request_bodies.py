@@ -8,7 +8,7 @@ from typing import Any, Final
 from lossd.api.routes.examples import report_example, request_example, tensors_example, weighted_example
 from lossd.api.routes.plain_schemas import plain_schema
 from lossd.core.catalog import LOSSES, Loss, Parameter
-from lossd.core.report.parameters import REPORT
+from lossd.core.report.parameters import report_parameters
 
 Document = dict[str, Any]
 
@@ -117,7 +117,7 @@ def _request(loss: Loss) -> Document:
         for name, meaning in _meanings(loss).items()
         if name not in ("pos_weight", "class_weight")
     }
-    parameters = (*loss.all_parameters, *REPORT)
+    parameters = (*loss.all_parameters, *report_parameters(loss))
     rule = _inputs_rule(loss)
     return {
         "type": "object",

@@ -14,7 +14,7 @@ from lossd.api.routes.schemas import Alive, Info, Limits, LossInfo, ParameterInf
 from lossd.api.services import Service
 from lossd.core.catalog import LOSSES, Loss
 from lossd.core.native.kernel import slower_by
-from lossd.core.report.parameters import REPORT
+from lossd.core.report.parameters import report_parameters
 from lossd.core.report.spec import SECTIONS
 
 
@@ -124,6 +124,6 @@ def _describe_loss(loss: Loss) -> LossInfo:
                 values=dict(parameter.schema),
                 summary=parameter.summary,
             )
-            for parameter in (*loss.all_parameters, *REPORT)
+            for parameter in (*loss.all_parameters, *report_parameters(loss))
         ],
     )

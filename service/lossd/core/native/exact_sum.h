@@ -20,6 +20,10 @@
 
 #include "bits.h"
 
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
 #define BLOCK 1024 /* elements that are computed together: their float64 arrays stay in the first cache */
 #ifdef __AVX512F__ /* sums side by side: the numbers of one vector; BLOCK is a multiple */
 #define LANES 8
@@ -38,7 +42,9 @@
 typedef struct {
     int64_t digit[DIGITS];
     int64_t adds;
-    double beyond; /* the sum of infinities and NaN; 0 if there were none */
+    double beyond;   /* the sum of infinities and NaN; 0 if there were none */
+    int32_t unlike;  /* blocks for which add_close() is not tried */
+    int32_t padding;
 } wide_sum;
 
 static inline void clear_sum(wide_sum *sum)
@@ -199,6 +205,16 @@ static inline lanes load_lanes(const double *values)
     return found;
 }
 
+/* The bits of `found`, and those that differ between two others. */
+static inline lane_bits note_difference(lane_bits found, lanes a, lanes b)
+{
+#ifdef __AVX512F__
+    return (lane_bits)_mm512_ternarylogic_epi64((__m512i)found, (__m512i)a, (__m512i)b, 0xf6);
+#else
+    return found | ((lane_bits)a ^ (lane_bits)b);
+#endif
+}
+
 static inline double add_lanes(lanes values)
 {
     double sum = 0.0;
@@ -269,11 +285,64 @@ static inline int sum_plain_block(const double *values, int count, double *total
     return !any_lane(left);
 }
 
+/* Numbers of at most 2^15 as multiples of 2^-36, and what that leaves as multiples of 2^-87.
+ *
+ * Added to such a number, they are the last digits of the sum; sums of its bits are sums of integers, which need
+ * fewer steps and hold more than sums of float64.
+ */
+static const double CLOSE_CUT[2] = {1.5 * 0x1p16, 1.5 * 0x1p-35};
+#define SIGN_AND_EXPONENT (-((int64_t)1 << 52))
+#define SIGN INT64_MIN
+
+/* Add an integer, in units of 2^32 `unit` and `unit`. */
+static inline void add_integer(wide_sum *sum, int64_t integer, double unit)
+{
+    add_number(sum, (double)(integer >> 32) * 0x1p32 * unit);
+    add_number(sum, (double)(integer & 0xffffffff) * unit);
+}
+
+static inline uint64_t add_words(lane_words values)
+{
+    uint64_t sum = 0;
+    for (int j = 0; j < LANES; j++)
+        sum += values[j];
+    return sum;
+}
+
+/* Add a block as add_block() does, if its numbers are in the range where two integers hold them; else 0. */
+static inline int add_close(wide_sum *sum, const double *values, int count)
+{
+    const lanes high = CLOSE_CUT[0] + (lanes){0}, low = CLOSE_CUT[1] + (lanes){0};
+    lane_words highs = {0}, lows = {0};
+    lane_bits large = {0}, left = {0};
+    for (int i = 0; i < count; i += LANES) {
+        lanes value = load_lanes(values + i), shifted = value + high, rest = value - (shifted - high), last;
+        large = note_difference(large, shifted, high); /* NaN has another exponent, too */
+        highs += (lane_words)shifted;
+        last = rest + low;
+        left = note_difference(left, last - low, rest);
+        lows += (lane_words)last;
+    }
+    if (any_lane((large & SIGN_AND_EXPONENT) | (left & ~SIGN)))
+        return 0;
+    const uint64_t added = (uint64_t)((count + LANES - 1) / LANES * LANES); /* cuts in each sum */
+    add_integer(sum, (int64_t)(add_words(highs) - added * double_to_bits(CLOSE_CUT[0])), 0x1p-36);
+    add_integer(sum, (int64_t)(add_words(lows) - added * double_to_bits(CLOSE_CUT[1])), 0x1p-87);
+    return 1;
+}
+
 /* Add a block, `count` numbers and zeros behind them up to a multiple of LANES, to one sum. */
 static inline void add_block(wide_sum *sum, const double *values, int count)
 {
     double totals[CUTS];
     int rest;
+    if (sum->unlike > 0) {
+        sum->unlike--;
+    } else {
+        if (add_close(sum, values, count))
+            return;
+        sum->unlike = 8;
+    }
     if (!cut_block(values, count, totals, &rest)) {
         for (int i = 0; i < count; i++)
             add_number(sum, values[i]);

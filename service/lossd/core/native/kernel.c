@@ -96,22 +96,48 @@ static int check_mask(const job *job, const block *block, fault *fault)
            check(fault, RULE_MASK, block->kept, block->kept, block->count, 0.0, 1.0, 0, block->start);
 }
 
+/* Read the targets of a block, and check them; 0: a value was refused. */
+static int read_right_targets(const job *job, const char *base, block *block, fault *fault)
+{
+    double ids[BLOCK];
+    const int count = block->count, dense = !job->mask.axes && !job->ignores && !job->classes;
+    const char *from = dense ? float32_run(&job->targets, base, block->start, count) : NULL;
+    double ones = -1.0;
+    const int hard = from && are_hard(from, count, &ones);
+    block->ones = hard ? ones : -1.0;
+    if (hard || (from && are_right_targets(job, from, count))) {
+        block->dropped = 0;
+        read_run(from, sizeof(float), FLOAT32, 0, count, block->y);
+        fetch_next(from, count);
+        return 1;
+    }
+    read_targets(job, base, block->start, block, ids);
+    return check_mask(job, block, fault) && (job->classes ? check_ids(job, fault, ids, count, block->start)
+                                                          : check_targets(job, fault, block->y, count, block->start));
+}
+
+/* Read the inputs of a block whose targets are read, and check them; 0: a value was refused. */
+static int read_inputs(const job *job, const char *base, block *block, fault *fault)
+{
+    const int count = block->count;
+    const char *from = block->dropped ? NULL : float32_run(&job->inputs, base, block->start, count);
+    if (from && are_right_inputs(job, from, count)) {
+        read_run(from, sizeof(float), FLOAT32, 0, count, block->x);
+        fetch_next(from, count);
+        return 1;
+    }
+    read_elements(&job->inputs, base, block->start, count, block->x);
+    if (block->dropped)
+        stand_in(block->kept, count, block->x, job->formula.probabilities ? 0.5 : 0.0);
+    return check_inputs(job, fault, RULE_INPUTS, block->x, count, block->start);
+}
+
 /* Read a block, and check it; 0: a value was refused. */
 static int read_block(const job *job, const char *base, block *block, fault *fault)
 {
-    double ids[BLOCK];
     const int count = block->count;
     const int64_t start = block->start;
-    read_targets(job, base, start, block, ids);
-    if (!check_mask(job, block, fault))
-        return 0;
-    if (!(job->classes ? check_ids(job, fault, ids, count, start)
-                       : check_targets(job, fault, block->y, count, start)))
-        return 0;
-    read_elements(&job->inputs, base, start, count, block->x);
-    if (block->dropped)
-        stand_in(block->kept, count, block->x, job->formula.probabilities ? 0.5 : 0.0);
-    if (!check_inputs(job, fault, RULE_INPUTS, block->x, count, start) ||
+    if (!read_right_targets(job, base, block, fault) || !read_inputs(job, base, block, fault) ||
         !read_factors(job, base, block, &job->weight, RULE_WEIGHT, 0.0, block->weight, fault) ||
         !read_factors(job, base, block, &job->pos_weight, RULE_POS_WEIGHT, 1.0, block->pos_weight, fault))
         return 0;
@@ -152,6 +178,7 @@ static int read_row_block(const job *job, const char *base, block *block, fault 
 {
     const int count = block->count, ids = job->ids_by_row;
     block->dropped = job->mask.axes || (ids && job->ignores);
+    block->ones = -1.0;
     if (job->mask.axes)
         read_elements(&job->mask, base, block->start, count, block->kept);
     if (ids)
@@ -265,7 +292,10 @@ static void add_totals(const job *job, block *block, int by_row, share *share)
         pad(block->loss, count);
         add_block(&share->loss, block->loss, count);
     }
-    add_plain(&share->positives, block->y, count);
+    if (block->ones >= 0.0)
+        add_number(&share->positives, block->ones);
+    else
+        add_plain(&share->positives, block->y, count);
     if (has_weights(job))
         add_plain(&share->weight, block->weight, count);
     if (!block->dropped) {

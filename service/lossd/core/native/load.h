@@ -90,6 +90,33 @@ static void read_run(const char *from, int64_t stride, int dtype, int swapped, i
     }
 }
 
+/* Where the elements [start, start + count) of a tensor lie as float32 one behind the other, at any address; NULL if
+ * they do not.
+ */
+static const char *float32_run(const tensor *tensor, const char *base, int64_t start, int count)
+{
+    const int last = tensor->axes - 1;
+    if (tensor->dtype != FLOAT32 || tensor->swapped || tensor->stride[last] != (int64_t)sizeof(float))
+        return NULL;
+    const int64_t length = tensor->length[last], column = start % length;
+    if (length - column < count)
+        return NULL;
+    const char *from = base + tensor->offset + column * (int64_t)sizeof(float);
+    int64_t outer = start / length;
+    for (int axis = last - 1; axis >= 0; axis--) {
+        from += outer % tensor->length[axis] * tensor->stride[axis];
+        outer /= tensor->length[axis];
+    }
+    return from;
+}
+
+/* Have float32s of the next block fetched while this one is computed with. */
+static inline void fetch_next(const char *from, int count)
+{
+    for (int i = 0; i < count; i += 16)
+        __builtin_prefetch(from + sizeof(float) * (size_t)(count + i));
+}
+
 /* Read the elements [start, start + count) of a tensor as it is spread over the request's shape, in C order. */
 static void read_elements(const tensor *tensor, const char *base, int64_t start, int count, double *to)
 {

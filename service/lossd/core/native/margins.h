@@ -7,15 +7,22 @@
 /* The second number of a pair, 0 where the first is infinite or NaN. */
 LOSSD_INLINE double lossd_finite_low(lossd_two a) { return fabs(a.hi) <= DBL_MAX ? a.lo : 0.0; }
 
+/* Whether all are 0 or 1. */
+static int lossd_are_0_or_1(int n, const double *y) {
+    int64_t soft = 0;
+    for (int i = 0; i < n; i++) soft |= (y[i] != 0.0) & (y[i] != 1.0);
+    return !soft;
+}
+
 /* (x - y)^2; where x - y is exact, its square rounded once */
 static void lossd_squared(const formula *how, int n, const double *restrict x, const double *restrict y,
                           const double *restrict k, const double *restrict a, double *restrict value) {
     int64_t inexact = 0;
     (void)how, (void)k, (void)a;
     for (int i = 0; i < n; i++) {
-        lossd_two off = lossd_sum(x[i], -y[i]);
-        value[i] = off.hi * off.hi;
-        inexact |= off.lo != 0.0;
+        double off = x[i] - y[i];
+        value[i] = off * off;
+        inexact |= (off + y[i] != x[i]) | (x[i] - off != y[i]); /* of these, that with the greater one says it */
     }
     if (!inexact) return; /* as is usual for float32 */
     for (int i = 0; i < n; i++) {
@@ -30,6 +37,13 @@ static void lossd_squared(const formula *how, int n, const double *restrict x, c
 static void lossd_hinge(const formula *how, int n, const double *restrict x, const double *restrict y,
                         const double *restrict k, const double *restrict a, double *restrict value) {
     (void)how, (void)k, (void)a;
+    if (lossd_are_0_or_1(n, y)) { /* then it is rounded once */
+        for (int i = 0; i < n; i++) {
+            double loss = y[i] != 0.0 ? 1.0 - x[i] : 1.0 + x[i];
+            value[i] = loss <= 0.0 ? 0.0 : loss;
+        }
+        return;
+    }
     for (int i = 0; i < n; i++) {
         double size = fabs(x[i]), far = size > DBL_MAX ? copysign(0x1p1000, x[i]) : x[i];
         lossd_two side = lossd_sum(2.0 * y[i], -1.0);

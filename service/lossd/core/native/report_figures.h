@@ -17,6 +17,7 @@ typedef struct {
     double x[BLOCK], y[BLOCK], weight[BLOCK], pos_weight[BLOCK], alpha[BLOCK], kept[BLOCK], loss[BLOCK];
     /* Where rows have losses: their ids, and what row_results has of them for a report; x is the confidence. */
     double ids[BLOCK], factor[BLOCK], confidence[BLOCK], correct[BLOCK], class_of[BLOCK], predicted[BLOCK];
+    double ones;   /* how many targets are 1, if all are seen to be 0 or 1; else -1 */
     int count;     /* losses */
     int dropped;   /* some are dropped: `kept` says which */
     int64_t start; /* the first element's place in the request */

@@ -38,11 +38,19 @@ static row_sum sum_row_widely(const double *values, int size, double plus)
     return found;
 }
 
-/* The greater numbers, the second where the first is NaN. */
+/* The greater numbers, the second where one is NaN. */
 ROW_INLINE lanes greater_lanes(lanes a, lanes b)
 {
+#if defined(__AVX512F__)
+    return (lanes)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(__AVX__)
+    return (lanes)_mm256_max_pd((__m256d)a, (__m256d)b);
+#elif defined(__SSE2__)
+    return (lanes)_mm_max_pd((__m128d)a, (__m128d)b);
+#else
     lane_bits more = a > b;
     return (lanes)(((lane_bits)a & more) | ((lane_bits)b & ~more));
+#endif
 }
 
 ROW_INLINE double greatest_lane(lanes values)

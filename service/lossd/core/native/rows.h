@@ -21,6 +21,7 @@ typedef struct {
     const double *ids;    /* the class of each row; NULL where each number has a target */
     const tensor *inputs; /* the job's inputs, or the baseline's */
     int drops;            /* some numbers are left out of their rows: `kept` says which */
+    const char *side_by_side; /* where x was read from, if that is float32s one behind the other; else NULL */
     double *x, *y, *kept; /* what is read: BLOCK numbers each, and room for LANES more */
 } rows;
 
@@ -41,6 +42,12 @@ static int read_row_targets(rows *rows, int64_t start, int n)
 {
     const job *job = rows->job;
     double ids[BLOCK];
+    const char *from = rows->drops || job->classes ? NULL : float32_run(&job->targets, rows->base, start, n);
+    if (from && are_right_targets(job, from, n)) {
+        read_run(from, sizeof(float), FLOAT32, 0, n, rows->y);
+        fetch_next(from, n);
+        return 1;
+    }
     read_elements(&job->targets, rows->base, start, n, rows->y);
     if (rows->drops) {
         drop_ignored(job, 0, rows->y, n, rows->kept);
@@ -63,6 +70,13 @@ static int read_rows(rows *rows, int64_t from, int n)
         return 1;
     if (!rows->ids && !read_row_targets(rows, start, n))
         return 0;
+    const char *place = rows->drops ? NULL : float32_run(rows->inputs, rows->base, start, n);
+    rows->side_by_side = place;
+    if (place && are_right_inputs(job, place, n)) {
+        read_run(place, sizeof(float), FLOAT32, 0, n, rows->x);
+        fetch_next(place, n);
+        return 1;
+    }
     read_elements(rows->inputs, rows->base, start, n, rows->x);
     if (rows->drops)
         stand_in(rows->kept, n, rows->x, 0.0);

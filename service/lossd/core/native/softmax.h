@@ -11,10 +11,6 @@
 #include "row_sums.h"
 #include "rows.h"
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
 #define LOSSD_CLOSE 22.8 /* exp(-22.8) is over ROW_CLOSE */
 #define LOSSD_TINY_SUM 0x1p-60 /* below it log(1 + S) is S to more digits than count */
 
@@ -95,15 +91,15 @@ ROW_INLINE lanes lossd_exps_of(int near, lanes t, lanes low) {
 
 /* e = exp(x - m), of arrays that are filled up to a multiple of LANES; the greatest m - x, infinite if one is NaN.
  *
- * near: what is found is of use only if no m - x is LOSSD_NEAR or more.
+ * near: what is found is of use only if no m - x is LOSSD_NEAR or more. exact: all m - x are float64s, none is NaN.
  */
-ROW_INLINE double lossd_exps_below(int near, int n, const double *m, const double *x, double *e) {
+ROW_INLINE double lossd_exps_below(int near, int exact, int n, const double *m, const double *x, double *e) {
     lanes farthest = {0}, lost = {0};
     for (int i = 0; i < n; i += LANES) {
         lanes a = load_lanes(m + i), b = load_lanes(x + i), t = a - b, v = t - a;
-        lanes low = (a - (t - v)) + (-b - v);
+        lanes low = exact ? (lanes){0} : (a - (t - v)) + (-b - v);
         farthest = greater_lanes(t, farthest);
-        lost += low; /* NaN from the first one on */
+        if (!exact) lost += low; /* NaN from the first one on */
         if (!near) {
             lane_bits same = a == b, far = same | (t > LOSSD_FAR);
             t = (lanes)(((lane_bits)t & ~far) | ((lane_bits)(LOSSD_FAR + (lanes){0}) & far & ~same));
@@ -133,18 +129,19 @@ static void lossd_fill_up(double *values, int n) {
 }
 
 /* e = exp(x - m), and if it is to be fine, what e lacks; whether e is at least ROW_CLOSE, and not NaN.
+ * exact: as in lossd_exps_below.
  * The arrays have room up to a multiple of LANES.
  */
-static int lossd_class_exps(int fine, int n, double *m, double *x, double *e, double *low) {
+static int lossd_class_exps(int fine, int exact, int n, double *m, double *x, double *e, double *low) {
     if (fine) {
         lossd_fine_exps_below(n, m, x, e, low);
         return 0;
     }
     lossd_fill_up(m, n);
     lossd_fill_up(x, n);
-    double farthest = lossd_exps_below(1, n, m, x, e);
+    double farthest = exact ? lossd_exps_below(1, 1, n, m, x, e) : lossd_exps_below(1, 0, n, m, x, e);
     if (farthest >= LOSSD_NEAR) {
-        lossd_exps_below(0, n, m, x, e);
+        lossd_exps_below(0, 0, n, m, x, e);
         return 0;
     }
     return farthest < LOSSD_CLOSE;
@@ -241,6 +238,11 @@ LOSSD_INLINE void lossd_keep_class(softmax_rows *known, int row, double x, doubl
     known->e_low[row] = low;
 }
 
+/* Whether m - x is seen to be a float64 for the numbers that were just read; where it matters. */
+static int lossd_is_exact(const rows *rows, int fine, int n) {
+    return !fine && rows->side_by_side && differ_exactly(rows->side_by_side, n);
+}
+
 /* Whole rows: their numbers are then in rows->x. */
 static int lossd_scale_rows(rows *rows, int fine, int report, softmax_rows *known, softmax_numbers *at) {
     const int count = rows->count, size = (int)rows->size, n = count * size;
@@ -248,7 +250,7 @@ static int lossd_scale_rows(rows *rows, int fine, int report, softmax_rows *know
     const double *x = rows->x;
     lossd_greatest_of_rows(x, count, size, known->greatest);
     lossd_spread(known->greatest, count, size, at->greatest);
-    int close = lossd_class_exps(fine, n, at->greatest, rows->x, at->e, at->e_low);
+    int close = lossd_class_exps(fine, lossd_is_exact(rows, fine, n), n, at->greatest, rows->x, at->e, at->e_low);
     exact_row_sums_less_one(at->e, count, size, close, known->sum, fine ? known->sum_low : NULL);
     if (fine) {
         exact_row_sums(at->e_low, count, size, at->value);
@@ -293,7 +295,7 @@ static int lossd_sum_long_row(rows *rows, int fine, softmax_rows *known, softmax
         int n = rows->size - from < BLOCK ? (int)(rows->size - from) : BLOCK;
         if (!read_rows(rows, from, n)) return 0;
         for (int i = 0; i < n; i++) at->greatest[i] = known->greatest[0];
-        lossd_class_exps(fine, n, at->greatest, rows->x, at->e, at->e_low);
+        lossd_class_exps(fine, lossd_is_exact(rows, fine, n), n, at->greatest, rows->x, at->e, at->e_low);
         lossd_add_numbers(&sum, at->e, n);
         if (fine) lossd_add_numbers(&low, at->e_low, n);
         double place = rows->ids ? rows->ids[0] - (double)from : -1.0;
@@ -433,7 +435,8 @@ static int lossd_long_row_by_classes(const softmax_loss *loss, rows *rows, const
         if (loss->factors->axes) read_class_factors(loss->factors, rows, from, n, at->factor);
         if (loss->focal) {
             for (int i = 0; i < n; i++) at->greatest[i] = known->greatest[0];
-            lossd_class_exps(loss->fine, n, at->greatest, rows->x, at->e, at->e_low);
+            lossd_class_exps(loss->fine, lossd_is_exact(rows, loss->fine, n), n, at->greatest, rows->x, at->e,
+                             at->e_low);
         }
         lossd_terms_of_classes(loss, smoothing, n, rows->x, y, at->e, at->e_low, known, 0, at, at->value);
         lossd_add_numbers(&sums[SUM_LOSS], at->value, n);
@@ -562,7 +565,7 @@ static void lossd_softmax_probabilities(const rows *rows, const softmax_scale *s
         m[i] = scales[(from + i) / rows->size].greatest;
         logits[i] = x[i];
     }
-    lossd_class_exps(0, n, m, logits, e, NULL);
+    lossd_class_exps(0, 0, n, m, logits, e, NULL);
     for (int i = 0; i < n; i++) p[i] = e[i] / (1.0 + scales[(from + i) / rows->size].others);
 }
 

@@ -14,10 +14,75 @@ static void note_fault(fault *fault, int rule, int64_t position, double value)
     fault->value = value;
 }
 
+#define FLOAT32_ONE 0x3f800000u
+
+/* What float32s, from any address on, are seen to be without being read as numbers: bits are compared, 0 if not. */
+
+static inline uint32_t float32_bits(const char *from, int i)
+{
+    uint32_t bits;
+    memcpy(&bits, from + sizeof bits * (size_t)i, sizeof bits);
+    return bits;
+}
+
+/* 0 and 1, and how many are 1. */
+static int are_hard(const char *from, int count, double *ones)
+{
+    uint32_t soft = 0, found = 0;
+    for (int i = 0; i < count; i++) {
+        const uint32_t bits = float32_bits(from, i);
+        soft |= (bits != 0) & (bits != FLOAT32_ONE);
+        found += bits >> 29;
+    }
+    *ones = (double)found;
+    return !soft;
+}
+
+/* In [0, 1], and not -0. */
+static int are_probabilities(const char *from, int count)
+{
+    uint32_t beyond = 0;
+    for (int i = 0; i < count; i++)
+        beyond |= float32_bits(from, i) > FLOAT32_ONE;
+    return !beyond;
+}
+
+/* Of a size up to some number's, by its bits: not NaN. */
+static int are_up_to(const char *from, int count, uint32_t most)
+{
+    uint32_t beyond = 0;
+    for (int i = 0; i < count; i++)
+        beyond |= (float32_bits(from, i) & 0x7fffffff) > most;
+    return !beyond;
+}
+
+/* 0, or at least 2^-15 and less than 2^14 in size: so all are multiples of 2^-38, and their differences float64s. */
+static int differ_exactly(const char *from, int count)
+{
+    const uint32_t least = 0x38000000, most = 0x467fffff;
+    uint32_t beyond = 0;
+    for (int i = 0; i < count; i++) {
+        const uint32_t size = float32_bits(from, i) & 0x7fffffff;
+        beyond |= (size - least > most - least) & (size != 0);
+    }
+    return !beyond;
+}
+
+/* Whether any value is NaN. */
+static int any_nan(const double *values, int count)
+{
+    int64_t nan = 0;
+    for (int i = 0; i < count; i++)
+        nan |= values[i] != values[i];
+    return nan != 0;
+}
+
 /* Whether any value is outside [least, greatest], or NaN. */
 static int any_outside(const double *values, int count, double least, double greatest)
 {
     int64_t outside = 0;
+    if (least == -INFINITY && greatest == INFINITY)
+        return any_nan(values, count);
     for (int i = 0; i < count; i++)
         outside |= !(values[i] >= least) | !(values[i] <= greatest);
     return outside != 0;
@@ -36,6 +101,21 @@ static int check(fault *fault, int rule, const double *values, const double *sho
         return 0;
     }
     return 1;
+}
+
+/* Whether inputs are seen to be right as float32s. */
+static int are_right_inputs(const job *job, const char *from, int count)
+{
+    if (job->formula.probabilities)
+        return are_probabilities(from, count);
+    return are_up_to(from, count, job->target_rule == TARGETS_BOXES ? 0x7f7fffff : 0x7f800000);
+}
+
+/* Whether targets are seen to be right as float32s. */
+static int are_right_targets(const job *job, const char *from, int count)
+{
+    return job->target_rule == TARGETS_PROBABILITIES ? are_probabilities(from, count)
+                                                     : are_up_to(from, count, 0x7f7fffff);
 }
 
 /* Check inputs, or those of the baseline. */

@@ -213,8 +213,11 @@ class _Reduction:
         add("cross_entropy", rows.cross_entropy, defined)
         self._figures.count("undefined", self._kept & undefined)
         self._figures.count("soft", defined & ((y != 0.0) & (y != 1.0)).any(-1))
-        by_class = [(p, y, each, np.arange(top))] if top else []
-        for scores, targets, where, classes in (*by_class, (rows.inputs, rows.correct, defined, top)):
+        cells: list[tuple[Float64Array, Float64Array, BoolArray, Int64Array]] = []
+        if top:
+            cells.append((p, y, each, np.arange(top)))
+        cells.append((rows.inputs, rows.correct, defined, np.array(top)))
+        for scores, targets, where, classes in cells:
             bin_of = np.minimum(np.where(where, scores * bins, 0.0).astype(np.int64), bins - 1)
             place = classes * bins + bin_of
             add("bin_probability", scores, where, place)

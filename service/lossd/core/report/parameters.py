@@ -228,6 +228,12 @@ _SECTIONS: Final = {"top": "top", "calibration_bins": "calibration", "group_name
 """The parameters that one section alone uses."""
 
 
+def report_parameters(loss: Loss) -> tuple[Parameter, ...]:
+    """Return the parameters of a loss's report: not those of sections that it does not have."""
+    sections = _SECTIONS | {"sweep": "sweep"}
+    return tuple(one for one in REPORT if sections.get(one.name) not in loss.without)
+
+
 def check_report(loss: Loss, params: Mapping[str, object]) -> None:
     """Check that the parameters of a report go together, and with the loss.
 
@@ -241,7 +247,7 @@ def check_report(loss: Loss, params: Mapping[str, object]) -> None:
     asked = params.get("report")
     if asked is None:
         if not _OTHERS.isdisjoint(params):
-            _refuse_alone(params)
+            _refuse_alone(loss, params)
         return
     assert isinstance(asked, tuple)
     if params.get("per", "sample") != "sample":
@@ -267,9 +273,12 @@ def check_report(loss: Loss, params: Mapping[str, object]) -> None:
         raise _invalid("sweep", "the section sweep needs the gammas; add them, as in sweep=gamma:0,1,2")
 
 
-def _refuse_alone(params: Mapping[str, object]) -> None:
+def _refuse_alone(loss: Loss, params: Mapping[str, object]) -> None:
     """Refuse parameters of a report without one."""
+    had = {parameter.name for parameter in report_parameters(loss)}
     for name in params:
+        if name in _OTHERS - had:
+            raise _invalid(name, f"{loss.name} has no report with {name}; leave {name} out")
         if name in _OTHERS:
             detail = f"{name} goes with a report; add report={ALL} or its sections, or leave {name} out"
             raise _invalid(name, detail)
