@@ -210,6 +210,18 @@ def test_parameters_that_a_loss_does_not_have(
     assert playback.arrivals == []
 
 
+def test_advice_on_ids_is_of_what_the_loss_has(client: LossClient) -> None:
+    x, ids = np.zeros((3, 2)), np.array([0, 1, 2])
+    with pytest.raises(InvalidRequest) as caught:
+        client.cross_entropy(x, ids)
+    said = str(caught.value)
+    assert (
+        "here the ids go from 0 to 2: if 0 is unlabelled, subtract 1 from all and give ignore_index=-1"
+        in said
+    )
+    assert "background" not in said
+
+
 CUBE = RNG.normal(size=(4, 4, 4, 4))
 SOFT = RNG.dirichlet(np.ones(4), (4, 4, 4))
 IDS = RNG.integers(0, 4, (4, 4, 4))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.scoring import BLOCK, elements, figures, work
+from core.scoring import BLOCK, KERNELS, elements, figures, figures_by, work
 from lossd.core.catalog import LOSSES
 from lossd.core.parameters import check_params, check_targets
 from lossd.types import RequestError
@@ -230,3 +230,45 @@ def test_pos_weights_of_several_dimensions_broadcast(shape: tuple[int, ...]) -> 
     k = np.random.default_rng(6).random(shape) * 5
     expected = k * y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x)
     np.testing.assert_allclose(elements("bce", x, y, pos_weight=k), expected, rtol=1e-14)
+
+
+def refusals(loss: str, **tensors: Array) -> str:
+    """The detail of a request's error, which is the same by each kernel."""
+    details = set()
+    for kernel in KERNELS:
+        with pytest.raises(RequestError) as caught:
+            figures_by(kernel, work(loss, tensors))
+        details.add(caught.value.detail)
+    [detail] = details
+    return detail
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "softmax_focal"])
+def test_no_remedy_is_a_parameter_that_the_loss_does_not_have(loss: str) -> None:
+    def said(*targets: object) -> str:
+        return refusals(loss, logits=np.zeros((2, 3)), targets=np.array(targets))
+
+    by_id = said(0, 3)
+    assert "subtract 1; if 3 means unlabelled, ignore_index=3 drops its row" in by_id
+    assert "background" not in by_id
+    assert 'ignore_index="nan" drops' in said(0.0, np.nan)
+    whole = "send whole numbers, or probabilities of every class with targets_format=dense"
+    assert said(0.0, 2.5).endswith(whole)
+    assert said(0.0, 3.5).endswith(whole)
+    for value, remedy in (
+        (np.nan, "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"),
+        (
+            2.0,
+            "send a probability of every class, or class ids in the inputs' shape less class_axis; a mask "
+            "drops rows that have no label",
+        ),
+        (-0.5, "send a probability of every class"),
+    ):
+        dense = said([1.0, 0.0, 0.0], [value, 0.5, 0.5])
+        assert dense.endswith(f"/targets/1/0; {remedy}")
+
+
+def test_a_box_has_no_ignored_target() -> None:
+    boxes = np.array([[0.0, 0.0, 1.0, 1.0]])
+    missing = np.array([[0.0, 0.0, np.nan, 1.0]])
+    assert "/targets/0/2; a mask drops the element" in refusals("box", boxes=boxes, targets=missing)

@@ -84,9 +84,11 @@ def _ids(ids: NDArray[Any], call: CheckedCall) -> str | None:
     if not kept.size or kept.max() != classes or kept.min() < 0:
         return None
     # The server's detail names other causes; this one it cannot see.
+    has_background = "background_index" in call.loss.parameters
+    what, param = ("a background", "background_index") if has_background else ("unlabelled", "ignore_index")
     return (
-        f"here the ids go from {int(kept.min())} to {classes}: if 0 is a background, subtract 1 from all and "
-        "give background_index=-1"
+        f"here the ids go from {int(kept.min())} to {classes}: if 0 is {what}, subtract 1 from all and "
+        f"give {param}=-1"
     )
 
 
