@@ -209,7 +209,7 @@ def test_a_loss_of_rows_has_one_id_and_class_a_row(client: LossClient, tmp_path:
             "targets": batch[0][:, :3].argmax(dim=1),
             "ids": batch[2],
         },
-        figures={"mean": lambda each: each.mean, "worst": lambda each: float(each.top_rows[0].id)},
+        figures={"mean": lambda each: each.mean, "worst": lambda each: float(str(each.top_rows[0].id))},
     )
     model, _ = fitted(tmp_path, [report, watching], epochs=2, num_sanity_val_steps=0)
     for seen, metrics in zip(model.seen, watching.metrics, strict=True):

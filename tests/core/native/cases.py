@@ -19,6 +19,7 @@ from lossd.core.native import kernel as native
 from lossd.core.native import library
 from lossd.core.parameters import check_params, losses_shape, reduced_axes, spans_samples
 from lossd.core.prepare import Work, prepare
+from lossd.core.report.layout import Layout
 from lossd.core.report.partial import Partial
 from lossd.core.report.spec import SECTIONS
 from lossd.types import FLOATS, INTEGERS, ITEMSIZE, TENSOR_DTYPES, Float64Array, Tensor
@@ -348,15 +349,29 @@ def cases(count: int, seed: int = 0, loss: str | None = None, *, reports: bool =
     return [draw.case(loss, reports=reports) for _ in range(count)]
 
 
-def canonical(report: memoryview) -> bytes:
-    """A partial report in a form that is equal wherever its figures are."""
+def canonical(report: memoryview, layout: Layout) -> bytes:
+    """A partial report in a form that is equal wherever its figures are: groups may come in any order."""
     partial = Partial.read(report)
     ids = [tuple(group) for group in partial.groups.tolist()]
+
+    def named(index: int, width: int, by_group: int) -> tuple[tuple[int, ...], int]:
+        if index < width:
+            return (), index
+        group, place = divmod(index - width, by_group)
+        return ids[group], place
+
     sums: dict[int, ExactSum] = {}
     for index, number in zip(partial.sum_index.tolist(), partial.sums.tolist(), strict=True):
         sums.setdefault(index, ExactSum()).add(number)
-    figures = {index: [*map(repr, each.terms)] for index, each in sums.items() if each.terms != [0.0]}
-    counts = dict(zip(partial.count_index.tolist(), partial.counts.tolist(), strict=True))
+    figures = {
+        named(index, layout.sums.width, layout.group_sums.width): [*map(repr, each.terms)]
+        for index, each in sums.items()
+        if each.terms != [0.0]
+    }
+    counts = {
+        named(index, layout.counts.width, layout.group_counts.width): count
+        for index, count in zip(partial.count_index.tolist(), partial.counts.tolist(), strict=True)
+    }
     lists = {name: sorted(map(repr, entries.tolist())) for name, entries in partial.lists.items()}
     return repr((sorted(ids), sorted(figures.items()), sorted(counts.items()), lists)).encode()
 
@@ -388,7 +403,8 @@ def _answer_of(kernel: native.NativeKernel, case: Case) -> bytes:
         if not (cut.complete or part.elementwise):
             planes_written[np.isnan(planes_written)] = np.nan
         answer += planes_written.tobytes()
-    return answer + (b"" if report is None else canonical(report[:written]))
+    layout = case.work.report
+    return answer + (canonical(report[:written], layout) if report is not None and layout else b"")
 
 
 def build_driver(program: Path, width: str, compiler: Sequence[str], *extra: str) -> None:
@@ -406,10 +422,11 @@ def run_driver(command: Sequence[str], asked: Sequence[Case], folder: Path, thre
     done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert not done.stderr, done.stderr[:3000]
     assert done.returncode == 0, done.stdout
-    answers, data = [], memoryview((folder / "answers").read_bytes())
+    answers, data = list[bytes](), memoryview((folder / "answers").read_bytes())
     while data:
         length, written = struct.unpack_from("=qq", data)
         answer, report = bytes(data[16 : 16 + length]), data[16 + length : 16 + length + written]
-        answers.append(answer + (canonical(report) if written else b""))
+        layout = asked[len(answers)].work.report
+        answers.append(answer + (canonical(report, layout) if layout and written else b""))
         data = data[16 + length + written :]
     return answers
