@@ -379,7 +379,7 @@ _LISTED: Final = (
         inputs=("logits",),
         row="classes",
         function="lossd.core.losses.softmax:cross_entropy",
-        nanoseconds=8.0,
+        nanoseconds=12.0,
         parameters=(_BY_SHAPE, _CLASS_SMOOTHING, _CLASS_WEIGHT),
     ),
     Loss(
@@ -391,7 +391,7 @@ _LISTED: Final = (
         inputs=("logits",),
         row="classes",
         function="lossd.core.losses.softmax:softmax_focal",
-        nanoseconds=8.0,
+        nanoseconds=20.0,
         parameters=(
             _BY_SHAPE,
             _CLASS_SMOOTHING,
