@@ -451,6 +451,15 @@ AS_TENSOR = [form for form in FORMS if form != "arrow"]
 WHOLE = np.array([3, 0, 1, 2, 5, 1, 4])
 
 
+def test_a_mean_that_is_not_torchs_says_so(base_url: str) -> None:
+    request = {"logits": X.tolist(), "targets": IDS.tolist(), "class_weight": WHOLE.tolist()}
+    for more, noted in (({}, True), ({"normalizer": "weight"}, False), ({"reduction": "sum"}, False)):
+        answer = httpx.post(f"{base_url}/cross_entropy", json={**request, **more}).raise_for_status().json()
+        assert any("normalizer=weight" in note for note in answer["notes"]) is noted
+    del request["class_weight"]
+    assert not httpx.post(f"{base_url}/cross_entropy", json=request).raise_for_status().json()["notes"]
+
+
 @pytest.mark.parametrize("form", AS_TENSOR)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "uint8", "int64"])
 def test_class_weights_as_a_tensor(base_url: str, form: str, dtype: str) -> None:

@@ -122,6 +122,8 @@ def _scored(request: Request, name: str) -> Response:
     if asked is not None and elements.loss.row == "classes":
         note = asked.note_of(elements.inputs_shape[params["class_axis"]])
         notes += [note] if note else []
+    if params.get("class_weight") is not None and params["reduction"] == "mean":
+        notes += [_BY_COUNT] if params["normalizer"] == "count" else []
     if elements.loss.row == "classes" and params["targets_format"] == "dense":
         off = abs(figures["positives"] - figures["count"])
         notes += [_OTHER_TOTAL] if off > figures["count"] / 256 else []
@@ -162,6 +164,10 @@ def _scored(request: Request, name: str) -> Response:
 _ONE_SOFTMAX_CLASS: Final = (
     "there is one class, which softmax is always certain of; losses with one logit for each label, such as "
     "bce, are for 0/1 labels"
+)
+_BY_COUNT: Final = (
+    "the mean divides by the number of losses; torch's CrossEntropyLoss with weights of classes divides by "
+    "these: normalizer=weight"
 )
 _OTHER_TOTAL: Final = (
     "targets do not add up to the number of rows; those of a row are probabilities of its classes, which add "

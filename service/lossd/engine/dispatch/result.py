@@ -92,12 +92,24 @@ def result_of(
         kernel=kernel,
         device=device,
         options=request.options,
-        notes=(*request.notes, *_target_notes(request, totals)),
+        notes=(*request.notes, *_mean_notes(request), *_target_notes(request, totals)),
         sum_terms=tuple(totals.loss),
         weight_sum_terms=weights,
         positives_terms=tuple(totals.positives),
         loss_terms=loss_terms,
         divisor_terms=divisor_terms,
+    )
+
+
+def _mean_notes(request: LossRequest) -> tuple[str, ...]:
+    """Return a note on weights of classes that a mean does not divide by, as torch's does."""
+    params = request.params
+    by_count = params["reduction"] == "mean" and params["normalizer"] == "count"
+    if not by_count or "class_weight" not in request.tensors:
+        return ()
+    return (
+        "the mean divides by the number of losses; torch's CrossEntropyLoss with weights of classes divides "
+        "by these: normalizer=weight",
     )
 
 
