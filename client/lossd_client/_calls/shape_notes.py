@@ -26,6 +26,20 @@ def shape_notes(call: CheckedCall) -> list[str]:
     return notes_of(shapes, call.inputs.shape, of, by_index=call.by_index)
 
 
+def mean_notes(call: CheckedCall) -> list[str]:
+    """Return a note on weights of classes that a mean does not divide by, as torch's does; parts are sums."""
+    by_count = (call.params.get("reduction", "mean"), call.params.get("normalizer", "count")) == (
+        "mean",
+        "count",
+    )
+    if not by_count or "class_weight" not in {**call.own, **call.tensors}:
+        return []
+    return [
+        "the mean divides by the number of losses; torch's CrossEntropyLoss with weights of classes divides "
+        "by these: normalizer=weight"
+    ]
+
+
 def swapped_notes(call: CheckedCall) -> list[str]:
     """Return a note if the logits look like targets, and the targets like probabilities."""
     logits = call.tensors.get("logits")

@@ -12,7 +12,7 @@ from lossd_client._calls.arrays import Array, forget
 from lossd_client._calls.calls import CheckedCall, first_input
 from lossd_client._calls.labels import Groups
 from lossd_client._calls.loss import Loss
-from lossd_client._calls.shape_notes import shape_notes, swapped_notes
+from lossd_client._calls.shape_notes import mean_notes, shape_notes, swapped_notes
 from lossd_client._http.attempts import CallLimits
 from lossd_client._http.problems import relocated
 from lossd_client._merge import Merger, as_mean, reduced
@@ -168,7 +168,7 @@ class Plan:
             reduction=about.reduction,
             options={**merged.options, **about.options},
             request_id=self._request_id,
-            notes=tuple(dict.fromkeys([*shape_notes(self.call), *merged.notes])),
+            notes=tuple(dict.fromkeys([*shape_notes(self.call), *mean_notes(self.call), *merged.notes])),
         )
         merged = self.noted(merged)
         return replace(merged, loss=reduced(merged))
@@ -183,6 +183,7 @@ class Joined:
     def __init__(self) -> None:
         self._merger: Merger[LossResult] = Merger()
         self._is_mean = False
+        self._notes: dict[str, None] = {}
 
     def sums_of(self, call: CheckedCall) -> CheckedCall:
         """Return the request to send for a batch: its sums, where the loss is a mean over rows.
@@ -192,6 +193,7 @@ class Joined:
         """
         call.loss.refuse_joining(call.own, "losses of batches")
         self._is_mean |= call.axes.averages_rows
+        self._notes |= dict.fromkeys(mean_notes(call))
         return _as_sums(call)
 
     def add(self, result: LossResult) -> None:
@@ -206,6 +208,7 @@ class Joined:
             InvalidRequest: It is a mean over nothing.
         """
         merged = self._merger.result()
+        merged = replace(merged, notes=tuple(self._notes | dict.fromkeys(merged.notes)))
         return as_mean(merged) if self._is_mean else merged
 
 
