@@ -149,7 +149,7 @@ def test_another_engine_has_the_other_models(
 @pytest.mark.parametrize("name", PROXIES)
 def test_each_example_names_the_models_of_the_catalog(name: str) -> None:
     text = (EXAMPLES / PROXIES[name].file).read_text()
-    [named] = re.findall(r"/v2/models/\(([a-z|]+)\)", text)
+    [named] = re.findall(r"/v2/models/\(([a-z_|]+)\)", text)
     assert named.split("|") == list(LOSSES)
 
 

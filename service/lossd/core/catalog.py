@@ -60,6 +60,8 @@ class Loss:
         nanoseconds: About the time that a core takes for an element in the native kernel; infinite if torch
             computes the loss.
         is_native: Whether the native kernel has it.
+        all_parameters: The shared parameters that it has, then its own.
+        tensors: The names of the tensors that a request for it may have.
     """
 
     name: str
@@ -74,26 +76,19 @@ class Loss:
     function: str = ""
     nanoseconds: float = math.inf
     is_native: bool = field(init=False)
+    all_parameters: tuple[Parameter, ...] = field(init=False)
+    tensors: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_native", math.isfinite(self.nanoseconds))
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """The names of the tensors that a request for it may have."""
-        lists = {parameter.name for parameter in self.all_parameters} & {"pos_weight", "class_weight"}
-        used = {*self.inputs, *lists, "targets", "weight", "mask", "groups", "ids", "baseline"}
-        return tuple(name for name in TENSOR_DTYPES if name in used)
-
-    @property
-    def all_parameters(self) -> tuple[Parameter, ...]:
-        """The shared parameters that it has, then its own."""
         own = {parameter.name for parameter in self.parameters}
         shared = self.shared or tuple(parameter.name for parameter in SHARED)
-        return (
-            *(parameter for parameter in SHARED if parameter.name in shared and parameter.name not in own),
-            *self.parameters,
-        )
+        others = (one for one in SHARED if one.name in shared and one.name not in own)
+        parameters = (*others, *self.parameters)
+        lists = {parameter.name for parameter in parameters} & {"pos_weight", "class_weight"}
+        used = {*self.inputs, *lists, "targets", "weight", "mask", "groups", "ids", "baseline"}
+        object.__setattr__(self, "is_native", math.isfinite(self.nanoseconds))
+        object.__setattr__(self, "all_parameters", parameters)
+        object.__setattr__(self, "tensors", tuple(name for name in TENSOR_DTYPES if name in used))
 
 
 SHARED: Final = (

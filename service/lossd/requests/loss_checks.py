@@ -103,8 +103,8 @@ def check_length(request: LossRequest, settings: Settings) -> None:
     Raises:
         RequestError: ``bad_shape``.
     """
-    loss, most = LOSSES[request.loss], most_in_a_row(settings)
-    if not loss.row or request.row_size <= most:
+    loss = LOSSES[request.loss]
+    if not loss.row or request.row_size <= (most := most_in_a_row(settings)):
         return
     [inputs] = (name for name in loss.inputs if name in request.tensors)
     name = row_name(loss, request.params)

@@ -132,7 +132,7 @@ def assemble(
     notes = (
         *body.notes,
         *notes_on_shapes(loss, tensors, params, sent_params, shape),
-        *report_notes(loss, tensors, params, shape),
+        *(report_notes(loss, tensors, params, shape) if "report" in params else ()),
     )
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, tensors, params, own, options, notes, shape, size), cut
@@ -191,7 +191,9 @@ def assemble_rows(
     shape = _check(loss, tensors, params)
     own, options = _repeated(loss, params, rows)
     lists = _take_lists(loss, params, shape)
-    notes = (*one_class_notes(loss, params, shape), *report_notes(loss, tensors, params, shape))
+    notes = one_class_notes(loss, params, shape)
+    if "report" in params:
+        notes += report_notes(loss, tensors, params, shape)
     size = row_size(loss, params, shape)
     return LossRequest(loss.name, rows, params, own, options, notes, shape, size), shape[1:], lists
 

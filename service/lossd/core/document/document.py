@@ -200,7 +200,7 @@ class _Document:
         }
         if self._by_target:
             count, by_class = count[:-1], {name: trimmed(its[:, :-1]) for name, its in by_class.items()}
-        if self._layout.inputs.has_classes and len(count):
+        if self._layout.inputs.has_classes and (len(count) or not self._by_target):
             found["classes"] = {
                 "count": count,
                 **{f"{name}_terms": planes for name, planes in by_class.items()},
