@@ -331,7 +331,8 @@ export interface Report {
   totals: {
     loss: string;
     params: { row: "sum" | "mean"; [name: string]: unknown };
-    inputs: "logits" | "probabilities";
+    inputs: InputName;
+    loss_of?: "classes" | "sample" | "box";
     row_shape: number[];
     weighted: boolean;
     sum: Figure;
@@ -356,9 +357,11 @@ export interface Report {
     elements: (Place<number[]> & {
       position?: number[];
       loss: Figure;
-      target: Figure;
+      target?: Figure;
       logit?: Figure;
       probability?: Figure;
+      predicted?: number;
+      confidence?: Figure;
     })[];
   };
   histogram?: {
@@ -461,11 +464,13 @@ interface PairedLists {
     difference: Figure;
     loss: Figure;
     baseline: Figure;
-    target: Figure;
+    target?: Figure;
     logit?: Figure;
     baseline_logit?: Figure;
     probability?: Figure;
     baseline_probability?: Figure;
+    confidence?: Figure;
+    baseline_confidence?: Figure;
   })[];
 }
 
