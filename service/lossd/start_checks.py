@@ -23,10 +23,7 @@ logger = logging.getLogger(__name__)
 
 SECRET: Final = ("quota_store", "usage_file")
 """The settings whose URLs have passwords."""
-REMOVED: Final = {
-    "LOSSD_CACHE_DIR": "the kernel is compiled when the package is built",
-    "LOSSD_MAX_REPORT_ROW_ELEMENTS": "LOSSD_MAX_ROW_ELEMENTS limits rows, with a report and without",
-}
+REMOVED: Final = {"LOSSD_CACHE_DIR": "the kernel is compiled when the package is built"}
 """Variables of earlier versions, and what happens instead."""
 
 _service_variable: Final = re.compile(
