@@ -54,6 +54,13 @@ def parts_of(value: float, y: float, *, probabilities: bool) -> tuple[mpf, mpf, 
     return p * mpf(y), p * (1 - mpf(y)), q * mpf(y)
 
 
+def within_a_few_of_nothing(values: Iterable[float], y: Iterable[float], *, probabilities: bool) -> bool:
+    """Whether all three sums are so near to the least number that their ratio has no digits."""
+    parts = (parts_of(*map(float, case), probabilities=probabilities) for case in zip(values, y, strict=True))
+    sums = [sum(each, mpf(0)) for each in zip(*parts, strict=True)]
+    return bool(max(sums) < mpf(2) ** -1000)
+
+
 def tversky(
     values: Iterable[float],
     y: Iterable[float],

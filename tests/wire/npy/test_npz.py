@@ -438,7 +438,7 @@ OTHERS: Mapping[str, AnyArray] = {
     "paths": np.array([b"a.png"] * 500),
     "when": np.array(["2024-05-01"], "M8[D]"),
     "took": np.array([5], "m8[s]"),
-    "boxes": np.zeros(2, [("x", "f4"), ("label", "U3")]),
+    "objects": np.zeros(2, [("x", "f4"), ("label", "U3")]),
     "empty": np.array([], dtype=object),
 }
 NOTES = {

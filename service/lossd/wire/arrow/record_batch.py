@@ -29,6 +29,7 @@ _FOR_NULLS: Final[Mapping[str, str]] = {
     "too, send a column mask that is false there",
     "mask": "fill them with false where an element is left out, with true where it counts",
     "pos_weight": "fill them with 1 where positives weigh no more than negatives",
+    "class_weight": "send weights of classes as a parameter, which are not by row",
     "ids": "give every row an id, or leave the column out",
 } | dict.fromkeys(
     ("logits", "probabilities", "boxes", "baseline"),
