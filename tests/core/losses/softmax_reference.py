@@ -13,7 +13,7 @@ __all__ = ["costs", "loss", "reference"]
 
 
 def costs(x: Sequence[float]) -> list[tuple[mpf, mpf]]:
-    """-log p and 1 - p of each class of a row of logits."""
+    """-log p and 1 - p of each class of a row of logits; -log p beyond float64 is infinite, as each factor is."""
     greatest = max(x)
     first = x.index(greatest)
     t = [
@@ -25,7 +25,8 @@ def costs(x: Sequence[float]) -> list[tuple[mpf, mpf]]:
     found = []
     for place, each in enumerate(t):
         rest = others if place == first else 1 + (others - e[place])
-        found.append((each + log1p(others), rest / (1 + others)))
+        cost = each + log1p(others)
+        found.append((inf if math.isinf(float(cost)) else cost, rest / (1 + others)))
     return found
 
 

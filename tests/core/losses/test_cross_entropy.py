@@ -110,7 +110,9 @@ def test_certain_logits() -> None:
     assert by_id([[far, far, 1.0]], [1]) == [math.log(2.0)]  # they share
     assert by_id([[-far, -far]], [0]) == [math.log(2.0)]  # all alike
     assert by_id([[-far, 3.0], [-far, 3.0]], [1, 0]) == [0.0, far]
-    assert by_id([[big, -big]], [1]) == [far]  # beyond float64
+    assert by_id([[big, -big]], [1]) == [far]  # beyond float64, whatever factor comes later:
+    assert by_id([[big, -big]], [1], class_weight=np.array([1.0, 0.25])) == [far]
+    assert by_id([[big, -big]], [0], label_smoothing=0.5) == [far]
     assert by_id([[far], [-far], [3.0]], [0, 0, 0]) == [0.0, 0.0, 0.0]  # one class
     # a target, or weight, of 0 makes 0 of infinity
     assert by_classes([[-far, 3.0]], [[0.0, 1.0]]) == [0.0]
