@@ -285,8 +285,9 @@ def in_numpy(given: Assigned) -> dict[str, dict[int, float]]:
     """Return each image's losses as plain numpy computes them."""
     x, y = given.objectness.astype(np.float64), given.overlaps
     cross_entropy = np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))
-    towards = np.where(np.arange(CLASSES) == given.labels[:, None], 1.0, -1.0) * given.classes
-    share = np.where(towards == given.classes, ALPHA, 1 - ALPHA)
+    is_label = np.arange(CLASSES) == given.labels[:, None]
+    towards = np.where(is_label, 1.0, -1.0) * given.classes
+    share = np.where(is_label, ALPHA, 1 - ALPHA)
     focal = share * (1 + np.exp(towards)) ** -GAMMA * np.log1p(np.exp(-towards))
     each = {"boxes": ciou_loss(given.boxes, given.box_targets), "classes": focal.mean(axis=1)}
     means = {

@@ -51,7 +51,7 @@ _OF: Final = {
     "sample": "sample, class, or all (`per`)",
     "box": "box",
 }
-"""What has one loss, by `Loss.row`."""
+"""What one loss belongs to, by `Loss.row`."""
 
 
 def losses() -> str:

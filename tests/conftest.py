@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machines that run this are shared: a slow example says nothing about the code.
-# CI draws the same examples each time, so that it says something about the change; elsewhere they are new ones.
+# CI draws the same examples each time, so that it judges the change; elsewhere they are new ones.
 settings.register_profile("lossd", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.register_profile("quick", settings.get_profile("lossd"), max_examples=20)
 settings.load_profile("lossd")

@@ -224,7 +224,7 @@ REFUSALS: list[tuple[str, Shape, Shape, dict[str, Any], str, str, str]] = [
         {"per": "class", "report": "top"},
         "invalid_parameter",
         "/per",
-        "take per=sample, or",
+        "take per=sample, whose mean is another number, or",
     ),
     (
         "tversky",
@@ -495,7 +495,7 @@ def test_every_section_that_a_loss_has_not_is_one() -> None:
         ("cross_entropy", (2, 101), (2,), {}, "each row of classes has 101 numbers, and at most 100"),
         ("dice", (2, 101), (2, 101), {}, "each sample has 101 numbers"),
         ("tversky", (51, 2), (51, 2), {"per": "all"}, "each request has 102 numbers, and at most 100"),
-        ("tversky", (101, 2), (101, 2), {"per": "class"}, "take per=sample, or send fewer"),
+        ("tversky", (101, 2), (101, 2), {"per": "class"}, "whose mean is another number, or send fewer"),
     ],
 )
 def test_a_row_has_a_greatest_length(

@@ -210,8 +210,8 @@ class Settings(BaseSettings):
         default=1 << 25,
         description=(
             "Longest row that has one loss; with a report the longest index of axis 0, times the gammas of a "
-            "sweep. It is one slice, which one worker scores without a pause. A sixteenth of it where torch "
-            "is the kernel."
+            "sweep. It is one slice, which one worker scores without a pause; requests that a front end "
+            "scores itself are short enough. A sixteenth of it where torch is the kernel."
         ),
     )
     max_headers: PositiveInt = Field(default=100, description="Most headers of a request; more are 431.")
@@ -361,7 +361,7 @@ class Settings(BaseSettings):
     kernel: Annotated[Literal["auto", "native", "torch"], ANY_CASE] = Field(
         default="auto",
         description=(
-            "The kernel on a CPU: `native`, compiled code in the package, or `torch`, about 20 times as "
+            "The kernel on a CPU: `native`, compiled code in the package, or `torch`, 15 to 50 times as "
             "slow. `auto` takes the native kernel if it is there. Both give the same bits; `/info` and every "
             "answer name the kernel."
         ),

@@ -453,7 +453,9 @@ WHOLE = np.array([3, 0, 1, 2, 5, 1, 4])
 
 def test_a_mean_that_is_not_torchs_says_so(base_url: str) -> None:
     request = {"logits": X.tolist(), "targets": IDS.tolist(), "class_weight": WHOLE.tolist()}
-    for more, noted in (({}, True), ({"normalizer": "weight"}, False), ({"reduction": "sum"}, False)):
+    soft = {"targets": np.full(X.shape, 1 / X.shape[1]).tolist()}  # of which torch's mean is by count, too
+    others: list[dict[str, Any]] = [{"normalizer": "weight"}, {"reduction": "sum"}, soft]
+    for more, noted in (({}, True), *((other, False) for other in others)):
         answer = httpx.post(f"{base_url}/cross_entropy", json={**request, **more}).raise_for_status().json()
         assert any("normalizer=weight" in note for note in answer["notes"]) is noted
     del request["class_weight"]

@@ -251,12 +251,12 @@ def test_no_remedy_is_a_parameter_that_the_loss_does_not_have(loss: str) -> None
     by_id = said(0, 3)
     assert "subtract 1; if 3 means unlabelled, ignore_index=3 drops its row" in by_id
     assert "background" not in by_id
-    assert 'ignore_index="nan" drops' in said(0.0, np.nan)
+    assert said(0.0, np.nan).endswith('ignore_index="nan" drops what has no target; a mask drops its row')
     whole = "send whole numbers, or probabilities of every class with targets_format=dense"
     assert said(0.0, 2.5).endswith(whole)
     assert said(0.0, 3.5).endswith(whole)
     for value, remedy in (
-        (np.nan, "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"),
+        (np.nan, "a mask drops its row, allow_nan=true lets the NaN propagate into the loss"),
         (
             2.0,
             "send a probability of every class, or class ids in the inputs' shape less class_axis; a mask "
@@ -271,4 +271,4 @@ def test_no_remedy_is_a_parameter_that_the_loss_does_not_have(loss: str) -> None
 def test_a_box_has_no_ignored_target() -> None:
     boxes = np.array([[0.0, 0.0, 1.0, 1.0]])
     missing = np.array([[0.0, 0.0, np.nan, 1.0]])
-    assert "/targets/0/2; a mask drops the element" in refusals("box", boxes=boxes, targets=missing)
+    assert "/targets/0/2; a mask drops the box" in refusals("box", boxes=boxes, targets=missing)

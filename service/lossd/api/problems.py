@@ -135,8 +135,9 @@ KINDS: Final[Mapping[ErrorCode, ProblemKind]] = MappingProxyType(
         ),
         ErrorCode.TARGET_OUT_OF_RANGE: ProblemKind(
             422,
-            "A target is outside [0, 1]",
-            "Look at the element that `errors` names; for class ids pass `targets_format=index`.",
+            "A target is outside its range",
+            "Look at the element that `errors` names, and at the range in `detail`; for class ids pass "
+            "`targets_format=index`.",
         ),
         ErrorCode.PROBABILITY_OUT_OF_RANGE: ProblemKind(
             422,

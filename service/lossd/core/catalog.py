@@ -37,8 +37,9 @@ class Parameter:
 
 
 Row: TypeAlias = Literal["", "classes", "sample", "box"]
-"""What has one loss. Empty: each element. ``classes``: the classes of a sample or pixel, along class_axis;
-``sample``: an index of axis 0, or what the parameter ``per`` says; ``box``: the last axis's four numbers."""
+"""What one loss belongs to. Empty: an element. ``classes``: the classes of a sample or pixel, along
+class_axis; ``sample``: an index of axis 0, or what the parameter ``per`` says; ``box``: the last axis's four
+numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Loss:
         parameters: Its own parameters, besides those in `SHARED`, or in place of the one of the same name.
         shared: The names of those in `SHARED` that it has; empty for all.
         inputs: The names that its inputs may have.
-        row: What has one loss: an element, or a row of them.
+        row: What one loss belongs to: an element, or a row of them.
         targets: The values that a target may have: a number in [0, 1]; any finite number; a box.
         without: The sections of a report that it does not have.
         function: Its function in torch, ``module:name``; see `lossd.core.losses.elements`, and `added` there
@@ -112,7 +113,7 @@ SHARED: Final = (
         "count",
         {
             "oneOf": [
-                {"type": "string", "enum": list(checks.NORMALIZERS)},
+                {"type": "string", "enum": ["count", "weight", "positives"]},
                 {"type": "number", "exclusiveMinimum": 0},
             ],
             "default": "count",
@@ -120,13 +121,14 @@ SHARED: Final = (
         "What a mean divides by. `count`: the number of elements; `weight`: the sum of their weights; "
         "`positives`: the sum of their targets (at least 1), as detectors do; or a number. Under `axis` each "
         "output has its own divisor.",
-        checks.normalizer,
+        checks.normalizer("count", "weight", "positives"),
     ),
     Parameter(
         "class_axis",
         -1,
         {"type": "integer", "default": -1},
-        "The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out.",
+        "The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or "
+        "`class_weight` lies along it.",
         checks.axis,
     ),
     Parameter(
@@ -216,7 +218,7 @@ _NORMALIZER: Final = Parameter(
     },
     "What a mean divides by. `count`: the number of losses; `weight`: the sum of their weights; or a number. "
     "Under `axis` each output has its own divisor.",
-    checks.normalizer_without_positives,
+    checks.normalizer("count", "weight"),
 )
 """For targets that are not 0, 1 or between."""
 _BY_SHAPE: Final = Parameter(
@@ -269,12 +271,13 @@ _OVERLAP: Final = (
         1.0,
         0.0,
         1e6,
-        "Added to the divisor, so that rows without any target or prediction have a loss.",
+        "Added to the divisor: the larger it is, the smaller are losses of small objects. With 0 a sample "
+        "without targets costs 1, unless every p is 0.",
     ),
     _choice(
         "per",
         ("sample", "class", "all"),
-        "What has one loss: each `sample`, an index of axis 0; each `class`, over all samples; or `all` "
+        "One loss for each `sample`, an index of axis 0; for each `class`, over all samples; or for `all` "
         "together.",
     ),
 )
@@ -462,9 +465,9 @@ _LISTED: Final = (
             _choice(
                 "variant",
                 ("iou", "giou", "diou", "ciou"),
-                "`iou`: the boxes' overlap over their union; `giou`: less what the smallest box around both "
-                "has beside them; `diou`: less the distance of their centres; `ciou`: less that and the "
-                "difference of their shapes.",
+                "`iou`: the boxes' overlap over their union; `giou`: IoU, less the part of the smallest "
+                "enclosing box that neither box covers; `diou`: IoU, less the distance of their centres; "
+                "`ciou`: less that and the difference of their shapes.",
             ),
             _choice(
                 "format",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
-from lossd.core.catalog import Loss
+from lossd.core.catalog import Loss, Row
 from lossd.core.operand import Operand
 from lossd.types import ErrorCode, RequestError
 
@@ -28,6 +28,7 @@ class Rule:
         wrong: What a detail calls another value, such as "outside [0, 1]".
         remedy: Returns the remedy for a value: what it may have been meant for, and how to send that.
         least: The least value.
+        nan: The remedy for NaN; if there is none, it is that of any wrong value.
         has_missing: Whether ``ignore_index="nan"`` drops what is NaN.
     """
 
@@ -36,7 +37,21 @@ class Rule:
     wrong: str
     remedy: Callable[[float], str]
     least: float = 0.0
+    nan: str = "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"
     has_missing: bool = False
+
+    def by(self, row: Row) -> Rule:
+        """Return the rule where a mask drops such rows."""
+        return replace(self, nan=self.nan.replace("the element", _MASKED[row]))
+
+
+_MASKED: Final[Mapping[Row, str]] = {
+    "": "the element",
+    "classes": "its row",
+    "sample": "its sample",
+    "box": "the box",
+}
+"""What a mask drops: what has one loss."""
 
 
 def _target_remedy(value: float) -> str:
@@ -117,6 +132,7 @@ CLASS_WEIGHT: Final = Rule(
     ErrorCode.WEIGHT_OUT_OF_RANGE,
     "not a finite number >= 0",
     lambda _: "send a finite number for every class; a weight of 0 leaves its rows out of a weighted mean",
+    nan="",
 )
 LOGIT: Final = Rule(math.inf, ErrorCode.NON_FINITE_INPUT, "no number", lambda _: "send a number", -math.inf)
 NUMBER: Final = Rule(
@@ -151,13 +167,13 @@ MASK: Final = Rule(
         "a mask holds 1 where an element counts and 0 where it is dropped; for other marks send a "
         "comparison, such as mask != 0 or mask == 255"
     ),
+    nan="",
 )
 WHOLE: Final = Rule(
     0.0,
     ErrorCode.DTYPE_NOT_ALLOWED,
     "no class id",
     lambda _: "send whole numbers, or probabilities of every class with targets_format=dense",
-    has_missing=True,
 )
 """The rule for an id's fraction."""
 
@@ -166,19 +182,20 @@ def class_id(loss: Loss, classes: int) -> Rule:
     """Return the rule for a loss's class ids."""
     remedy = _id_remedy(classes, by_row=loss.row == "classes")
     wrong = f"outside [0, {classes})"
-    return Rule(classes - 1.0, ErrorCode.TARGET_OUT_OF_RANGE, wrong, remedy, has_missing=True)
+    nan = "a mask drops the element"
+    rule = Rule(classes - 1.0, ErrorCode.TARGET_OUT_OF_RANGE, wrong, remedy, nan=nan, has_missing=True)
+    return rule.by(loss.row)
 
 
 def target_rule(loss: Loss) -> Rule:
     """Return the rule for a loss's targets, unless they are class ids."""
-    if loss.row == "classes":
-        return DISTRIBUTION
-    return {"probability": TARGET, "number": NUMBER, "box": TARGET_BOX}[loss.targets]
+    rules = {"probability": TARGET, "number": NUMBER, "box": TARGET_BOX}
+    return (DISTRIBUTION if loss.row == "classes" else rules[loss.targets]).by(loss.row)
 
 
-def input_rule(name: str) -> Rule:
-    """Return the rule for the inputs of a name."""
-    return {"probabilities": PROBABILITY, "boxes": BOX}.get(name, LOGIT)
+def input_rule(loss: Loss, name: str) -> Rule:
+    """Return the rule for a loss's inputs of a name."""
+    return {"probabilities": PROBABILITY, "boxes": BOX}.get(name, LOGIT).by(loss.row)
 
 
 def box_size(form: str, position: int) -> Rule:
@@ -210,9 +227,9 @@ def value_error(rule: Rule, operand: Operand, position: int, value: float) -> Re
         value: The value; NaN has an error of its own.
     """
     if math.isnan(value):
-        remedy = "a mask drops the element, allow_nan=true lets the NaN propagate into the loss"
+        remedy = rule.nan or rule.remedy(value)
         if rule.has_missing:
-            remedy = f'ignore_index="nan" drops elements whose target is missing; {remedy}'
+            remedy = f'ignore_index="nan" drops what has no target; {remedy}'
         return _error(ErrorCode.NON_FINITE_INPUT, operand, position, "NaN", remedy)
     what = f"{value:.17g} is {rule.wrong}"
     return _error(rule.code, operand, position, what, rule.remedy(value))

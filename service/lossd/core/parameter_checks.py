@@ -14,8 +14,6 @@ NAN: Final = "nan"
 """The ignore_index that drops elements whose target is NaN."""
 _EXACT: Final = 2**53
 """Integers from here on are not all float64 numbers."""
-NORMALIZERS: Final = ("count", "weight", "positives")
-"""What a mean may be divided by, besides a number."""
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -90,22 +88,18 @@ def axis(value: object) -> int:
     return value
 
 
-def normalizer(value: object) -> str | float:
-    """Check what a mean is divided by."""
-    if value in NORMALIZERS:
-        return str(value)
-    if not _is_number(value) or not value > 0 or float(value) == float("inf"):
-        msg = f"must be one of {', '.join(NORMALIZERS)}, or a positive number"
-        raise ValueError(msg)
-    return float(value)
+def normalizer(*words: str) -> Callable[[object], str | float]:
+    """Return a check of what a mean is divided by: one of some words, or a number."""
 
+    def check(value: object) -> str | float:
+        if value in words:
+            return str(value)
+        if not _is_number(value) or not value > 0 or float(value) == float("inf"):
+            msg = f"must be one of {', '.join(words)}, or a positive number"
+            raise ValueError(msg)
+        return float(value)
 
-def normalizer_without_positives(value: object) -> str | float:
-    """Check what a mean is divided by, where targets are not 0, 1 or between."""
-    if value == "positives":
-        msg = "must be one of count, weight, or a positive number"
-        raise ValueError(msg)
-    return normalizer(value)
+    return check
 
 
 def format_or_none(value: object) -> str | None:

@@ -154,7 +154,7 @@ def row_size(loss: Loss, params: Mapping[str, object], shape: tuple[int, ...]) -
 
 
 def spans_samples(loss: Loss, params: Mapping[str, object]) -> bool:
-    """Return whether a row holds numbers of many samples, so that its loss is none of some of them."""
+    """Return whether one loss spans several samples, so that a part of them does not give it."""
     return loss.row == "sample" and params["per"] != "sample"
 
 

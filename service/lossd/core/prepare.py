@@ -284,10 +284,8 @@ def _classes_of(
     """
     if loss.row == "classes":
         dimensions = len(shape) + 1
-        axis = class_axis(params, (1,) * dimensions)
-        return None, inputs_shape(loss, tensors)[
-            axis - dimensions
-        ]  # from the end: those of one row lack the first
+        place = class_axis(params, (1,) * dimensions) - dimensions  # a row's inputs lack the first axis
+        return None, inputs_shape(loss, tensors)[place]
     axis = 0 if loss.row else class_axis(params, shape)
     return (axis, shape[axis]) if axis else (None, 0)
 

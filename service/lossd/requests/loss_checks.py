@@ -63,7 +63,7 @@ def check_named_axis(loss: Loss, params: Mapping[str, object], sent: Collection[
 
 
 def check_rows(loss: Loss, params: Mapping[str, object], inputs: str, shape: Shape) -> None:
-    """Check that the inputs' shape has what the loss has one loss for, and that none of these is empty.
+    """Check that the inputs' shape can be cut into this loss's rows, and that none of them is empty.
 
     Args:
         loss: The loss.
@@ -108,7 +108,9 @@ def check_length(request: LossRequest, settings: Settings) -> None:
         return
     [inputs] = (name for name in loss.inputs if name in request.tensors)
     name = row_name(loss, request.params)
-    shorter = "take per=sample, or send" if spans_samples(loss, request.params) else "send"
+    shorter = "send"
+    if spans_samples(loss, request.params):
+        shorter = "take per=sample, whose mean is another number, or send"
     raise _bad_shape(
         inputs,
         request.shape,
@@ -123,7 +125,7 @@ def most_in_a_row(settings: Settings) -> int:
 
 
 def check_streamed(loss: Loss, params: Mapping[str, object]) -> None:
-    """Refuse a stream for losses that no part of the rows has.
+    """Refuse a stream for ``per=class`` and ``per=all``, whose losses span all rows.
 
     Raises:
         RequestError: ``invalid_parameter``.
@@ -131,13 +133,14 @@ def check_streamed(loss: Loss, params: Mapping[str, object]) -> None:
     if spans_samples(loss, params):
         detail = (
             f"per={params['per']} has losses over all samples, which neither a stream nor parts of the rows "
-            "add up to; send all of them as one body, such as .npy files, or take per=sample"
+            "add up to; send all of them as one body, such as .npy files, or take per=sample, whose mean is "
+            "another number"
         )
         raise RequestError(ErrorCode.INVALID_PARAMETER, detail, [("/per", f"{params['per']} of a stream")])
 
 
 def check_columns(loss: Loss, names: Collection[str]) -> None:
-    """Refuse a column of what each class has, and no row.
+    """Refuse class_weight as a column: it has a number for each class, not for each row.
 
     Raises:
         RequestError: ``invalid_parameter``.

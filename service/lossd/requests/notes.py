@@ -1,4 +1,4 @@
-"""Notes on requests that can be answered, and may mean something else than their sender does."""
+"""Notes on valid requests that may not mean what their sender intends."""
 
 from __future__ import annotations
 

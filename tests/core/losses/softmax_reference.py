@@ -13,7 +13,7 @@ __all__ = ["costs", "loss", "reference"]
 
 
 def costs(x: Sequence[float]) -> list[tuple[mpf, mpf]]:
-    """-log p and 1 - p of each class of a row of logits; -log p beyond float64 is infinite, as each factor is."""
+    """-log p, infinite where float64 cannot hold it, and 1 - p of each class of a row of logits."""
     greatest = max(x)
     first = x.index(greatest)
     t = [

@@ -249,7 +249,7 @@ class Draw:
             names = rare
         name = self.one_of(names)
         values = found[name][1].reshape(-1)
-        wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, np.inf])
+        wrong = np.nan if self.chance(0.5) else self.one_of([0.5, 0.5, 1.5, -1.0, 3e38, -3e38, np.inf])
         if loss.row == "box" and values.size % 4 == 0 and self.chance(0.5):
             wrong = -1.0  # turns a box around
         values[self.place(loss, values.size)] = wrong
@@ -300,7 +300,7 @@ class Draw:
             if dtype in FLOATS and self.chance(0.5):
                 values = self.rng.random(size) ** self.one_of([1, 30])
             if loss.targets == "number":
-                values = self.rng.normal(0, 10 ** self.rng.uniform(-3, 1.5), size)
+                values = self.rng.normal(0, 10 ** self.rng.uniform(-3, self.one_of([1.5, 30])), size)
         ignored = params["ignore_index"]
         if ignored is not None and (dtype in FLOATS or dtype == "uint8"):
             values = np.where(self.rng.random(values.shape) < 0.2, float(ignored), values)

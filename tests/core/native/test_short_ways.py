@@ -68,6 +68,27 @@ def test_logits_of_any_size_give_the_bits_of_float64(loss: str, value: float) ->
     )  # which is read otherwise
 
 
+@pytest.mark.parametrize("value", [1e-9, -1e-9, 2.0**-15, 2e4])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("loss", ["cross_entropy", "softmax_focal"])
+def test_the_greatest_logit_of_a_long_row_may_be_far_away(loss: str, smoothing: float, value: float) -> None:
+    """A row of more than a block is read in pieces; the greatest logit is in the last one."""
+    rng = np.random.default_rng(11)
+    logits = -np.abs(rng.normal(3, 1, (20, 4096))).astype(np.float32) - np.float32(0.01)
+    logits[:, 4000] = value * rng.uniform(1, 2, 20)
+    targets = rng.integers(0, 4096, 20)
+    wide: Any = logits.astype(np.float64)
+    found, expected = (elements(loss, x, targets, label_smoothing=smoothing) for x in (logits, wide))
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("far", [2.0**17, 1e20, -(2.0**17), -1e20])
+def test_targets_of_a_regression_add_up_at_any_size(far: float) -> None:
+    targets = np.where(np.arange(700) % 50 == 0, far, 1.0)
+    found = figures(work("squared", {"logits": targets, "targets": targets}))
+    assert sum(map(Fraction, found.positives.terms)) == sum(map(Fraction, targets.tolist()))
+
+
 @pytest.mark.parametrize("least", [1.0, 2.0**-20, 2.0**-29, 2.0**-31, 2.0**-149])
 def test_differences_that_need_more_digits_are_seen(least: float) -> None:
     rng = np.random.default_rng(3)

@@ -1,6 +1,7 @@
 """The helper process that draws reports as HTML, with the client's code that makes `lossd report --html`.
 
-It is the only part of the server that uses the client. No other module imports it: `Drawer` runs it.
+Besides it only `lossd.batch` and `lossd.__main__` use the client. No module imports this one: `Drawer` runs
+it.
 """
 
 from __future__ import annotations

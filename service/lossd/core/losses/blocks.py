@@ -137,7 +137,7 @@ class LoadedRows:
     checks: list[Check]
 
 
-def load(work: Work, read: Read, start: int, n: int, device: torch.device) -> Loaded:
+def load(work: Work, read: Read, start: int, device: torch.device) -> Loaded:
     """Load a block of elements, and list the checks of their values."""
     nan, y, checks = work.allow_nan, read(work.targets), list[Check]()
     kept = _kept(work, read, start, y, checks)
@@ -149,7 +149,7 @@ def load(work: Work, read: Read, start: int, n: int, device: torch.device) -> Lo
 
     y = y if kept is None else torch.where(kept, y, 0.0)
     y = _targets(work, start, y, kept, device, checks)
-    allowed = input_rule(work.inputs.name)
+    allowed = input_rule(LOSSES[work.loss], work.inputs.name)
     neutral = 0.5 if work.inputs.name == "probabilities" else 0.0
     inputs, baseline = or_else(work.inputs, neutral), or_else(work.baseline, neutral)
     assert inputs is not None
@@ -169,6 +169,9 @@ def load(work: Work, read: Read, start: int, n: int, device: torch.device) -> Lo
 def load_rows(work: Work, read: Read, start: int, n: int, device: torch.device) -> LoadedRows:
     """Load a block of n rows from one on, and list the checks of their values."""
     nan, size, checks = work.allow_nan, work.row_size, list[Check]()
+    class_weight = None if work.class_weight is None else read(work.class_weight)
+    if work.class_weight is not None and class_weight is not None:
+        checks.append(Check(CLASS_WEIGHT, work.class_weight, 0, class_weight, class_weight))
     ids = read(work.targets) if work.ids_by_row else None
     kept = _kept(work, read, start, ids, checks)
     inside = None
@@ -183,9 +186,6 @@ def load_rows(work: Work, read: Read, start: int, n: int, device: torch.device) 
     if work.weight is not None and weight is not None:
         weight = weight if kept is None else torch.where(kept, weight, 0.0)
         checks.append(Check(WEIGHT, work.weight, start, weight, weight, nan))
-    class_weight = None if work.class_weight is None else read(work.class_weight)
-    if work.class_weight is not None and class_weight is not None:
-        checks.append(Check(CLASS_WEIGHT, work.class_weight, 0, class_weight, class_weight))
 
     counts = None if kept is None else kept.repeat_interleave(size)
     y = None
@@ -198,16 +198,18 @@ def load_rows(work: Work, read: Read, start: int, n: int, device: torch.device) 
 
     def rows_of(operand: Operand) -> Rows:
         x = read(operand) if counts is None else torch.where(counts, read(operand), 0.0)
-        checks.append(Check(input_rule(work.inputs.name), operand, start * size, x, x, nan))
+        checks.append(
+            Check(input_rule(LOSSES[work.loss], work.inputs.name), operand, start * size, x, x, nan)
+        )
         x = x.reshape(n, size)
         if work.inputs.name == "boxes":
             checks.append(_box_check(work, operand, start, x))
         return Rows(x, y, ids, None if inside is None else inside.reshape(n, size), class_weight, alpha)
 
     alpha = None if work.alpha is None else read(work.alpha)
+    rows = rows_of(work.inputs)
     if y is not None and work.inputs.name == "boxes":
         checks.append(_box_check(work, work.targets, start, y))
-    rows = rows_of(work.inputs)
     baseline = None if work.baseline is None else rows_of(work.baseline)
     return LoadedRows(rows, baseline, weight, kept, checks)
 

@@ -142,7 +142,7 @@ class TorchKernel:
             rows = load_rows(work, read, start, n, self._device)
             refuse(rows.checks)  # before they are computed with, since ids are places
             return _found_rows(work, how, rows)
-        loaded = load(work, read, start, n, self._device)
+        loaded = load(work, read, start, self._device)
 
         def scored() -> Scored:
             baseline = None if loaded.baseline is None else self._losses(work, loaded.with_baseline())

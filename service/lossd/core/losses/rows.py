@@ -12,13 +12,13 @@ from lossd.core.native.arrays import exact_array
 
 
 class Rows(NamedTuple):
-    """Some rows, float64, all of them kept.
+    """Rows as a loss's function gets them, float64.
 
     Attributes:
         x: The inputs, [n, size].
         y: The targets before smoothing, [n, size]; None where a row has a class id.
         ids: The class of each row, [n]; None where there are targets.
-        kept: Whether each number counts, bool, [n, size], where x and y are 0 if it does not; None if all do.
+        kept: Which numbers count, bool, [n, size]; x and y are 0 at the others. None if all do.
         class_weight: The weight of each class, [size]; None for none.
         alpha: A factor for each class, [size]; None for none.
     """
@@ -36,10 +36,10 @@ class RowLosses(NamedTuple):
 
     Attributes:
         loss: The losses, without weights other than those of classes.
-        targets: The sum of what each row's targets add.
+        targets: The sum of each row's targets, which `positives` adds up.
         weight: What each row's weight is multiplied by; None for 1.
         confidence: The greatest probability, if rows are of classes; None if they are not, as the following.
-        correct: What the target gives the class that has it.
+        correct: The target's probability of the predicted class.
         classes: The target's class.
         predicted: The class that has the greatest probability.
     """

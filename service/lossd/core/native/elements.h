@@ -413,6 +413,13 @@ LOSSD_INLINE void lossd_hard_focal(int probabilities, double gamma, double alpha
     }
 }
 
+/* Whether all are 0 or 1. */
+static int lossd_are_0_or_1(int n, const double *y) {
+    int64_t soft = 0;
+    for (int i = 0; i < n; i++) soft |= (y[i] != 0.0) & (y[i] != 1.0);
+    return !soft;
+}
+
 /* Whether those of hard targets serve: no logit of LOSSD_NEAR or more, or NaN, and targets of 0 and 1. */
 static int lossd_all_hard(int n, const double *restrict x, const double *restrict y) {
     int64_t other = 0;

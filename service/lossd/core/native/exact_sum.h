@@ -279,7 +279,7 @@ static inline int sum_plain_block(const double *values, int count, double *total
     for (int i = 0; i < count; i += LANES) {
         lanes value = load_lanes(values + i), part = (value + CUT[0]) - CUT[0];
         sum += part;
-        left |= (lane_bits)(value - part) | ~(value < LARGEST);
+        left |= (lane_bits)(value - part) | ~((value < LARGEST) & (value > -LARGEST)); /* NaN, too */
     }
     *total = add_lanes(sum);
     return !any_lane(left);

@@ -491,7 +491,7 @@ static void take_chunks(call *call, share *share)
             return;
         int64_t to = size - from < chunk ? size : from + chunk;
         if (!score_range(call->job, call->report, call->part, call->base, from, to, share, 0)) {
-            __atomic_store_n(&call->stop, 0, __ATOMIC_RELAXED);
+            __atomic_store_n(&call->stop, from, __ATOMIC_RELAXED);
             return;
         }
     }

@@ -35,7 +35,7 @@ enum { TARGETS_PROBABILITIES, TARGETS_NUMBERS, TARGETS_BOXES };
 typedef struct {
     formula formula;
     tensor inputs, targets, weight, pos_weight, alpha, mask, baseline;
-    tensor class_weight;   /* of classes, as alpha is where rows are of classes */
+    tensor class_weight;   /* one number for each class; so is alpha, where rows are of classes */
     int64_t row_size;      /* elements that have one loss together */
     int64_t class_inner;   /* element i is of class i / class_inner % classes */
     int64_t classes;       /* 0: targets are dense, not class ids */

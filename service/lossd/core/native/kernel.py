@@ -1,7 +1,7 @@
 """The native kernel: scores on CPUs with the C code beside this file, without the interpreter's lock.
 
 The C code is compiled when the package is built. Without a compiler it is missing, and torch computes the
-same numbers, about 20 times as slowly.
+same numbers, 15 to 50 times as slowly.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def slower_by() -> str:
     """Return the warning that torch computes on the CPU, with its cost and the reason."""
     why = why_missing() or "LOSSD_KERNEL=torch asks for it"
     return (
-        f"torch computes on the CPU, about 20 times as slowly as the native kernel, the same numbers: {why}"
+        f"torch computes on the CPU, 15 to 50 times as slowly as the native kernel, the same numbers: {why}"
     )
 
 
@@ -261,10 +261,10 @@ def _error(work: Work, rule: int, position: int, value: float) -> Exception:
         2: ("targets", class_id(loss, work.classes)),
         3: ("targets", WHOLE),
         4: ("targets", target_rule(loss)),
-        5: ("inputs", input_rule(inputs.name)),
+        5: ("inputs", input_rule(loss, inputs.name)),
         6: ("weight", WEIGHT),
         7: ("pos_weight", POS_WEIGHT),
-        9: ("baseline", input_rule(inputs.name)),
+        9: ("baseline", input_rule(loss, inputs.name)),
         10: ("class_weight", CLASS_WEIGHT),
         11: ("inputs", box),
         12: ("targets", box),

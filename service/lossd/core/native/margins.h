@@ -7,13 +7,6 @@
 /* The second number of a pair, 0 where the first is infinite or NaN. */
 LOSSD_INLINE double lossd_finite_low(lossd_two a) { return fabs(a.hi) <= DBL_MAX ? a.lo : 0.0; }
 
-/* Whether all are 0 or 1. */
-static int lossd_are_0_or_1(int n, const double *y) {
-    int64_t soft = 0;
-    for (int i = 0; i < n; i++) soft |= (y[i] != 0.0) & (y[i] != 1.0);
-    return !soft;
-}
-
 /* (x - y)^2; where x - y is exact, its square rounded once */
 static void lossd_squared(const formula *how, int n, const double *restrict x, const double *restrict y,
                           const double *restrict k, const double *restrict a, double *restrict value) {

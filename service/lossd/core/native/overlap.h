@@ -110,12 +110,6 @@ static int lossd_add_hard(int *sure, const double *p, const double *q, const dou
     return lossd_cut_hard(ROW_CUTS, p, q, y, n, to);
 }
 
-static int lossd_are_hard(const double *y, int n) {
-    int64_t soft = 0;
-    for (int i = 0; i < n; i++) soft |= (y[i] != 0.0) & (y[i] != 1.0);
-    return !soft;
-}
-
 static double lossd_ratio_of_errors(double smooth, double alpha, double beta, double tp, double fp, double fn) {
     double errors = alpha * fp + beta * fn, all = (tp + errors) + smooth;
     return errors == 0.0 ? 0.0 : errors / all; /* also where both are 0 */
@@ -134,7 +128,7 @@ static int lossd_tversky_of_rows(const formula *how, double alpha, double beta, 
     int multiplied = 0, sure = 0;
     if (!read_rows(rows, 0, n * size)) return 0;
     lossd_probabilities_of(how, rows, n * size, &of);
-    const int hard = size >= SHORT_ROW && lossd_are_hard(rows->y, n * size), step = hard ? 1 : n;
+    const int hard = size >= SHORT_ROW && lossd_are_0_or_1(n * size, rows->y), step = hard ? 1 : n;
     for (int i = 0; i < n; i += step) {
         lossd_hard_sums sums;
         const int at = i * size;
@@ -173,7 +167,7 @@ static int lossd_tversky_of_row(const formula *how, double alpha, double beta, r
         lossd_hard_sums sums;
         if (!read_rows(rows, from, n)) return 0;
         lossd_probabilities_of(how, rows, n, &of);
-        if (lossd_are_hard(rows->y, n) && lossd_add_hard(&sure, of.p, of.q, rows->y, n, &sums)) {
+        if (lossd_are_0_or_1(n, rows->y) && lossd_add_hard(&sure, of.p, of.q, rows->y, n, &sums)) {
             lossd_add_parts(&tp, sums.tp);
             lossd_add_parts(&fp, sums.fp);
             lossd_add_parts(&fn, sums.fn);

@@ -81,9 +81,6 @@ static void add_probabilities(const report *report, const rows *rows, const know
     const int by_class = report->calibration_classes > 1; /* else there are too many, and the top class's is all */
     int64_t row = from / size, class = from % size;
     lossd_softmax_probabilities(rows, known->scale, from, n, rows->x, at->p);
-    for (int i = 0; i < n; i++)
-        if (isnan(at->p[i]))
-            at->p[i] = 0.0; /* of an undefined row */
     split_probabilities(at->p, n, at->high, at->low, at->rest);
     for (int i = 0; i < n; i++) {
         const double y = rows->ids ? rows->ids[row] == (double)class : rows->y[i], miss = at->p[i] - y;

@@ -28,11 +28,11 @@ typedef struct {
 /* What is found of each row, [count]. */
 typedef struct {
     double *loss;    /* without weights other than those of classes */
-    double *targets; /* the sum of what its targets add */
+    double *targets; /* the sum of its targets */
     double *weight;  /* what its weight is multiplied by; 1 unless it is set */
     /* NULL unless a report wants them; 0 unless they are set: */
     double *confidence; /* the greatest probability */
-    double *correct;    /* what the target gives the class that has it */
+    double *correct;    /* the target's probability of the predicted class */
     double *class_of;   /* the target's class */
     double *predicted;  /* the class that has the greatest probability */
 } row_results;

@@ -239,8 +239,9 @@ LOSSD_INLINE void lossd_keep_class(softmax_rows *known, int row, double x, doubl
 }
 
 /* Whether m - x is seen to be a float64 for the numbers that were just read; where it matters. */
-static int lossd_is_exact(const rows *rows, int fine, int n) {
-    return !fine && rows->side_by_side && differ_exactly(rows->side_by_side, n);
+static int lossd_is_exact(const rows *rows, const softmax_rows *known, int fine, int n) {
+    const float m = (float)known->greatest[0]; /* of a long row: perhaps not among these numbers */
+    return !fine && rows->side_by_side && differ_exactly(rows->side_by_side, n) && differ_exactly((const char *)&m, 1);
 }
 
 /* Whole rows: their numbers are then in rows->x. */
@@ -250,7 +251,7 @@ static int lossd_scale_rows(rows *rows, int fine, int report, softmax_rows *know
     const double *x = rows->x;
     lossd_greatest_of_rows(x, count, size, known->greatest);
     lossd_spread(known->greatest, count, size, at->greatest);
-    int close = lossd_class_exps(fine, lossd_is_exact(rows, fine, n), n, at->greatest, rows->x, at->e, at->e_low);
+    int close = lossd_class_exps(fine, lossd_is_exact(rows, known, fine, n), n, at->greatest, rows->x, at->e, at->e_low);
     exact_row_sums_less_one(at->e, count, size, close, known->sum, fine ? known->sum_low : NULL);
     if (fine) {
         exact_row_sums(at->e_low, count, size, at->value);
@@ -295,7 +296,7 @@ static int lossd_sum_long_row(rows *rows, int fine, softmax_rows *known, softmax
         int n = rows->size - from < BLOCK ? (int)(rows->size - from) : BLOCK;
         if (!read_rows(rows, from, n)) return 0;
         for (int i = 0; i < n; i++) at->greatest[i] = known->greatest[0];
-        lossd_class_exps(fine, lossd_is_exact(rows, fine, n), n, at->greatest, rows->x, at->e, at->e_low);
+        lossd_class_exps(fine, lossd_is_exact(rows, known, fine, n), n, at->greatest, rows->x, at->e, at->e_low);
         lossd_add_numbers(&sum, at->e, n);
         if (fine) lossd_add_numbers(&low, at->e_low, n);
         double place = rows->ids ? rows->ids[0] - (double)from : -1.0;
@@ -435,7 +436,7 @@ static int lossd_long_row_by_classes(const softmax_loss *loss, rows *rows, const
         if (loss->factors->axes) read_class_factors(loss->factors, rows, from, n, at->factor);
         if (loss->focal) {
             for (int i = 0; i < n; i++) at->greatest[i] = known->greatest[0];
-            lossd_class_exps(loss->fine, lossd_is_exact(rows, loss->fine, n), n, at->greatest, rows->x, at->e,
+            lossd_class_exps(loss->fine, lossd_is_exact(rows, known, loss->fine, n), n, at->greatest, rows->x, at->e,
                              at->e_low);
         }
         lossd_terms_of_classes(loss, smoothing, n, rows->x, y, at->e, at->e_low, known, 0, at, at->value);

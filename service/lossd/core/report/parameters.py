@@ -252,7 +252,8 @@ def check_report(loss: Loss, params: Mapping[str, object]) -> None:
     assert isinstance(asked, tuple)
     if params.get("per", "sample") != "sample":
         detail = f"per={params['per']} gives a loss to parts of all samples, whose rows a report cannot tell "
-        raise _invalid("per", detail + "apart; take per=sample, or leave report out")
+        remedy = "take per=sample, whose mean is another number, or leave report out"
+        raise _invalid("per", f"{detail}apart; {remedy}")
     _refuse_missing(loss, asked)
     _refuse_unused(loss, params, asked)
     if loss.row and params.get("calibration_bins") == EXACT:

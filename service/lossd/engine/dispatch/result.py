@@ -102,10 +102,11 @@ def result_of(
 
 
 def _mean_notes(request: LossRequest) -> tuple[str, ...]:
-    """Return a note on weights of classes that a mean does not divide by, as torch's does."""
+    """Return a note on weights of classes that a mean does not divide by, as torch's does for class ids."""
     params = request.params
-    by_count = params["reduction"] == "mean" and params["normalizer"] == "count"
-    if not by_count or "class_weight" not in request.tensors:
+    has_mean = params["reduction"] == "mean" or "report" in params
+    by_count = has_mean and params["normalizer"] == "count"
+    if not by_count or params["targets_format"] != "index" or "class_weight" not in request.tensors:
         return ()
     return (
         "the mean divides by the number of losses; torch's CrossEntropyLoss with weights of classes divides "
