@@ -157,7 +157,7 @@ class Rival:
     """A loss in torch.
 
     Attributes:
-        formula: It; the mean of the losses.
+        formula: Returns the mean loss, in torch.
         title: Its name in the table.
         make: Returns numbers of a shape.
         shapes: The shapes: in the processor's cache, and of about 16.7 M inputs.

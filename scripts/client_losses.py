@@ -49,8 +49,8 @@ _WIDTH: Final = 110
 
 
 def builtin() -> list[Loss]:
-    """Return the losses that every server has."""
-    return [loss for loss in LOSSES.values() if loss.function]
+    """Return the losses that every server has, without an operator's."""
+    return [loss for loss in LOSSES.values() if loss.is_native]
 
 
 def written() -> dict[Path, str]:
@@ -446,7 +446,6 @@ def _metrics() -> str:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
@@ -470,14 +469,15 @@ def _metric(loss: Loss) -> str:
     params = "".join(
         _in_signature(each.name, *_metric_type(loss, each))
         for each in _in_order(loss)
-        if each.name not in ("reduction", "axis")
+        if each.name not in ("reduction", "axis", "per")
     )
     probabilities = "probabilities: bool = False, " if takes_probabilities else ""
     given = "probabilities" if takes_probabilities else "False"
+    but = " but `per`" if loss.row == "sample" else ""
     return f'''class Remote{_camel(loss.name)}(RemoteMean):
     """Mean of {loss.name} over batches and ranks, computed by a server: one request an update.
 
-    Its own arguments are those of `LossClient.{loss.name}`, and all others those of `RemoteBCE`, as are
+    Its own arguments are those of `LossClient.{loss.name}`{but}, and all others those of `RemoteBCE`, as are
     states and errors.
     """
 
@@ -552,8 +552,9 @@ def _option(name: str, of: Mapping[str, Parameter]) -> str:
     helps: dict[str, list[str]] = {}
     for loss, parameter in of.items():
         default = parameter.default
-        is_needed = default is not None and name not in _TYPES
-        shown = f" By default {default if isinstance(default, str) else f'{default:g}'}." if is_needed else ""
+        shown = ""
+        if default is not None:
+            shown = f" By default {default if isinstance(default, str) else f'{default:g}'}."
         summary = re.sub(r"\bnull\b", "none", parameter.summary).replace("`", "").split(". ")[0].rstrip(".")
         helps.setdefault(f"{summary}.{shown}", []).append(loss)
     text = " ".join(f"{_and(losses)}: {text}" for text, losses in helps.items())
@@ -656,7 +657,7 @@ def _typescript_methods() -> str:
 export const INPUTS = {_strings(names)};
 
 /**
- * The parameters in the `params` of each loss's results, and what has one loss.
+ * The parameters in the `params` of each loss's results, and what one loss value belongs to.
  * @type {{Readonly<Record<Types.LossName, Types.LossFacts>>}}
  */
 export const LOSSES = {{

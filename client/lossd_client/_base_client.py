@@ -29,6 +29,7 @@ from lossd_client._options import (
 )
 from lossd_client._requests.encoding import encode, read_result
 from lossd_client._requests.splitting import Part, Plan, batch_tensors
+from lossd_client._warning import warn
 from lossd_client.errors import LossdError, StatusError
 from lossd_client.report import Report
 from lossd_client.result import LossResult
@@ -193,6 +194,8 @@ class BaseClient(
 
 
 def report_of(result: LossResult) -> Report:
-    """Return the report of a result that was asked for one."""
+    """Return the report of a result that was asked for one, and warn of the result's notes."""
     assert result.report is not None
+    for note in result.notes:
+        warn(note)
     return result.report

@@ -13,6 +13,7 @@ from lossd_client._exact_sum import ExactSum
 from lossd_client._http.problems import empty_mean
 from lossd_client.rate_limit import RateLimit
 from lossd_client.report import Report, ReportMerger
+from lossd_client.report._merging.difference import difference
 
 _COMMON = ("loss_name", "reduction", "params", "options")  # equal in results that are merged
 _SUMS = ("sum", "weight_sum", "positives")
@@ -312,21 +313,13 @@ def _refuse_unlike(first: Figures, other: Figures) -> None:
             continue
         if form == _same_form(name, its, first, dimensions):
             raise ValueError(f"results of inputs of {dimensions} and of {others} dimensions cannot be merged")
-        raise ValueError(f"results of different {name} cannot be merged: {_differing(mine, its)}")
+        raise ValueError(f"results of different {name} cannot be merged: {difference(mine, its)}")
     if isinstance(first.loss, np.ndarray) != isinstance(other.loss, np.ndarray):
         raise ValueError("a number and an array cannot be merged")
     if (first.report is None) != (other.report is None):
         raise ValueError(
             "a result with a report and one without cannot be merged: ask for one of all, or none"
         )
-
-
-def _differing(mine: object, its: object) -> str:
-    """Return the text of two values; of mappings, only the items that differ."""
-    if isinstance(mine, Mapping) and isinstance(its, Mapping):
-        names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
-        mine, its = ({name: each.get(name) for name in names} for each in (mine, its))
-    return f"{mine!r} and {its!r}"
 
 
 def _same_form(name: str, value: Any, result: Figures, dimensions: int) -> Any:  # noqa: ANN401 - any JSON value

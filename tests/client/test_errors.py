@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import lossd_client
 from certificates import make_certificate
@@ -469,3 +470,20 @@ def test_a_certificate_that_is_not_trusted_will_not_be_in_a_second() -> None:
     error = httpx.ConnectError("x")
     error.__cause__ = ssl.SSLCertVerificationError("self-signed")
     assert not own_error(error, "").retryable
+
+
+@pytest.mark.parametrize(
+    ("loss", "inputs", "targets", "code"),
+    [
+        ("box", np.zeros((3, 4)), np.zeros(3), "shape_mismatch"),
+        ("squared", np.ones((2, 3)), np.full((2, 3), np.inf), "target_out_of_range"),
+    ],
+)
+def test_a_mistake_that_the_loss_does_not_know_is_not_named(
+    ask: Ask, base_url: str, loss: str, inputs: NDArray[Any], targets: NDArray[Any], code: str
+) -> None:
+    with pytest.raises(lossd_client.InvalidRequest) as caught:
+        ask(base_url, loss, inputs, targets)
+    assert caught.value.code == code
+    assert "targets_format" not in caught.value.detail
+    assert "swapped?" not in caught.value.detail

@@ -294,3 +294,15 @@ def test_sums_make_a_mean() -> None:
         rows = result(loss=np.array([1.0, 1.0]), shape=(2, 2), **more)
         with pytest.raises(ValueError, match="losses of rows"):
             rows.as_mean()
+
+
+def test_long_lists_that_differ_are_told_in_short() -> None:
+    numbers = [float(number) for number in range(100_000)]
+    others = [*numbers[:70_000], 0.5, *numbers[70_001:]]
+    own = [result(params={"class_weight": each, "gamma": 2.0}) for each in (numbers, others)]
+    with pytest.raises(ValueError, match="results of different params") as caught:
+        LossResult.merge(own)
+    assert str(caught.value).endswith(
+        "{'class_weight': [… 70000.0, 70001.0, … 100,000 in all]} and "
+        "{'class_weight': [… 0.5, 70001.0, … 100,000 in all]}"
+    )

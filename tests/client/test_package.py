@@ -138,6 +138,17 @@ def test_scoring_imports_nothing_heavy_either() -> None:
     assert _run(code) == ["[]"]
 
 
+def test_metrics_without_torch_say_what_to_install() -> None:
+    code = (
+        "sys.modules['torch'] = None\n"
+        "try:\n"
+        "    import lossd_client.torchmetrics\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)\n"
+    )
+    assert _run(code)[0] == "lossd_client.torchmetrics needs torch: pip install 'lossd[torchmetrics]'"
+
+
 def test_httpx_is_in_one_file_torch_in_one_room_and_the_server_in_none() -> None:
     imported: dict[str, set[str]] = {}
     for path in FOLDER.rglob("*.py"):

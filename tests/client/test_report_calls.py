@@ -375,3 +375,11 @@ def test_a_report_is_saved_to_the_same_bytes(fake: LossClient, tmp_path: Path) -
         Report.load(tmp_path / name).save(tmp_path / f"again-{name}")
         assert (tmp_path / name).read_bytes() == (tmp_path / f"again-{name}").read_bytes()
         assert Report.load(tmp_path / name).run == report.run
+
+
+def test_notes_are_warnings_once_a_call(ask: Ask, base_url: str) -> None:
+    inputs, ids = X[:C], np.arange(C)
+    with pytest.warns(UserWarning, match="weights of classes go as class_weight") as caught:
+        ask(base_url, "report", "cross_entropy", inputs, ids, weight=np.ones(C))
+    [warning] = caught
+    assert Path(warning.filename).name == "conftest.py"  # which calls the client

@@ -20,9 +20,10 @@ from torchmetrics.classification import BinaryAccuracy
 
 import lossd_client.torchmetrics
 from client.losses import PARAMS, tensors_of
+from lossd.core.catalog import LOSSES as SERVER_LOSSES
 from lossd_client import HttpxTransport, InvalidRequest, LossClient, Request, Response, Timeout
 from lossd_client._calls.parameters import LOSSES
-from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteDice, RemoteFocal, RemoteReport
+from lossd_client.torchmetrics import Normalizer, RemoteBCE, RemoteFocal, RemoteReport
 
 RANKS = 2
 Batches = list[tuple[Tensor, Tensor]]
@@ -99,12 +100,16 @@ def close_to(value: Tensor) -> Any:  # noqa: ANN401 - pytest's
     return pytest.approx(value.item(), rel=1e-12)
 
 
+def metric_of(name: str) -> Any:  # noqa: ANN401 - the class of any metric
+    metric_name = "RemoteBCE" if name == "bce" else f"Remote{name.title().replace('_', '')}"
+    return getattr(lossd_client.torchmetrics, metric_name)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_each_loss_has_a_metric(client: LossClient, name: str) -> None:
     tensors = {key: torch.from_numpy(array) for key, array in tensors_of(name).items()}
     preds, target = tensors.pop(LOSSES[name].inputs[0]), tensors.pop("targets")
-    metric_name = "RemoteBCE" if name == "bce" else f"Remote{name.title().replace('_', '')}"
-    metric: Any = getattr(lossd_client.torchmetrics, metric_name)(client, **PARAMS[name], normalizer="weight")
+    metric = metric_of(name)(client, **PARAMS[name], normalizer="weight")
     for rows in (slice(0, 7), slice(7, 40)):
         parts = {key: tensor[rows] for key, tensor in tensors.items()}
         metric.update(preds[rows], target[rows], **parts)
@@ -117,9 +122,24 @@ def test_each_loss_has_a_metric(client: LossClient, name: str) -> None:
     )
 
 
-def test_means_over_all_samples_are_no_metrics(client: LossClient) -> None:
-    with pytest.raises(ValueError, match="losses of batches cannot be joined by per='all'"):
-        RemoteDice(client, per="all")
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_mean_divides_by_what_the_server_takes(client: LossClient, name: str) -> None:
+    normalizer = next(each for each in SERVER_LOSSES[name].all_parameters if each.name == "normalizer")
+    for word in ("count", "weight", "positives"):
+        try:
+            normalizer.check(word)
+        except ValueError as refused:
+            its_words = str(refused).partition(", or a positive")[0]
+            with pytest.raises(ValueError, match=f"normalizer {its_words}, and is '{word}'"):
+                metric_of(name)(client, normalizer=word)
+        else:
+            metric_of(name)(client, normalizer=word)
+
+
+@pytest.mark.parametrize("name", ["dice", "tversky"])
+def test_means_over_all_samples_are_no_metrics(client: LossClient, name: str) -> None:
+    with pytest.raises(ValueError, match="Unexpected keyword arguments: `per`"):
+        metric_of(name)(client, per="all")
     with pytest.raises(ValueError, match="reports of batches cannot be joined by per='class'"):
         RemoteReport("tversky", client, per="class")
     with pytest.raises(TypeError, match="hinge takes no probabilities, only logits"):
@@ -158,6 +178,25 @@ def test_weights_masks_and_what_the_mean_divides_by(client: LossClient, normaliz
         kept = {"count": mask, "weight": weight * mask, "positives": targets * mask}[normalizer]
         divisor += float(kept.double().sum())
     assert float(metric.compute()) == pytest.approx(total / divisor, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["RemoteCrossEntropy", "RemoteReport"])
+def test_a_mean_that_is_not_torchs_is_a_warning(client: LossClient, kind: str) -> None:
+    logits, ids = torch.arange(12.0).reshape(4, 3), torch.tensor([0, 2, 1, 1])
+    made: Any = getattr(lossd_client.torchmetrics, kind)
+    made = (
+        made
+        if kind != "RemoteReport"
+        else lambda *args, **given: RemoteReport("cross_entropy", *args, **given)
+    )
+    weighted = made(client, class_weight=[1.0, 2.0, 3.0])
+    with pytest.warns(UserWarning, match="divides by the number of losses"):
+        weighted.update(logits, ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weighted.update(logits, ids)
+        made(client, class_weight=[1.0, 2.0, 3.0], normalizer="weight").update(logits, ids)
+        made(client, class_weight=[1.0, 2.0, 3.0], targets_format="dense").update(logits, logits.softmax(1))
 
 
 def test_what_a_result_notes_is_a_warning_once(client: LossClient) -> None:

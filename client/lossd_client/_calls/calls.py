@@ -63,7 +63,7 @@ class CheckedCall:
 
     Attributes:
         loss_name: The loss.
-        tensors: By name, the logits or probabilities first, in the order in which they are sent.
+        tensors: By name, the inputs first, in the order in which they are sent.
         params: The shared parameters that differ from their defaults, as JSON values.
         own: The given ones of the loss's own parameters, likewise.
         report: What is asked of a report; None without one.
@@ -77,7 +77,7 @@ class CheckedCall:
 
     @property
     def inputs(self) -> NDArray[Any]:
-        """The logits or probabilities."""
+        """The inputs."""
         return next(iter(self.tensors.values()))
 
     @property

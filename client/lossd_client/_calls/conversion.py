@@ -12,6 +12,7 @@ import numpy as np
 from lossd_client._calls.arrays import WEIGHTS, as_array, widened
 from lossd_client._calls.loss import Kind, Loss
 from lossd_client._calls.parameters import DEFAULT, REPORT, SECTIONS, SHARED
+from lossd_client._calls.values import NORMALIZERS
 
 
 def checked_report(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,16 +127,18 @@ def _numbers(value: Any) -> float | list[float]:  # noqa: ANN401 - checked by fl
     if isinstance(value, str | int | float | Decimal | np.number):
         return float(value)
     if isinstance(value, Sequence):
+        if any(isinstance(item, Sequence) and not isinstance(item, str) for item in value):
+            raise ValueError("must be a number, or one for each class, and has lists in its list")
         return [float(item) for item in value]
     array = widened(as_array("the array", value, WEIGHTS))
     if array.ndim > 1:
-        raise ValueError(f"is a number, or one a class, and has {array.ndim} dimensions")
+        raise ValueError(f"must be a number, or one for each class, and has {array.ndim} dimensions")
     numbers: float | list[float] = array.astype(np.float64).tolist()
     return numbers
 
 
 def _number_or_word(value: str | float) -> str | float:
-    if isinstance(value, str) and value not in _DIVISORS:  # the query has no other text than a number's
+    if isinstance(value, str) and value not in NORMALIZERS:  # the query has no other text than a number's
         raise ValueError(f"must be 'count', 'weight' or 'positives', or a number, and is {value!r}")
     return value if isinstance(value, str) else float(value)
 
@@ -153,9 +156,6 @@ def _flag(value: object) -> bool:
     if not isinstance(value, bool | np.bool_):  # bool() would take "false" for true
         raise TypeError(f"must be True or False, and is {value!r}")
     return bool(value)
-
-
-_DIVISORS: Final = ("count", "weight", "positives")
 
 
 _CONVERTERS: Final[Mapping[str, Callable[[Any], object]]] = {

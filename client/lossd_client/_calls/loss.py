@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from lossd_client._calls.values import NORMALIZERS
+
 Kind: TypeAlias = Literal["number", "numbers", "word", "shared"]
 """What a loss's own parameter holds: a number; one or a list of them; a word; or what the shared parameter of
 that name does."""
@@ -34,8 +36,8 @@ class Loss:
     Attributes:
         name: Its name.
         inputs: The names that its inputs may have.
-        row: What has one loss. Empty: each element; "classes": the classes of a sample or pixel; "sample": an
-            index of axis 0, or what `per` says; "box": the last axis's four numbers.
+        row: What one loss value belongs to. Empty: an element; "classes": the classes of a sample or pixel;
+            "sample": an index of axis 0, or what `per` says; "box": the last axis's four numbers.
         targets: The values that a target may have.
         without: The sections of a report that it does not have.
         shared: The parameters that it has in common with others.
@@ -60,8 +62,13 @@ class Loss:
         """The names of the parameters in the `params` of an answer; all others are in its `options`."""
         return tuple(name for name, parameter in self.own.items() if parameter.kind != "shared")
 
+    @cached_property
+    def normalizers(self) -> tuple[str, ...]:
+        """The words for what its mean may divide by; positives are a sum of probabilities."""
+        return NORMALIZERS if self.targets == "probability" else ("count", "weight")
+
     def per(self, params: Mapping[str, Any]) -> str:
-        """Return what has one loss of a loss over samples: "sample", "class" or "all"; else ""."""
+        """Return what one value of a loss over samples belongs to: "sample", "class" or "all"; else ""."""
         return str(params.get("per") or "sample") if self.row == "sample" else ""
 
     def losses_shape(self, params: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -87,20 +94,20 @@ class Loss:
         return len(self.losses_shape(params, (1,) * inputs))
 
     def refuse_joining(self, params: Mapping[str, Any], what: str) -> None:
-        """Refuse to join losses of several requests that are none of all their rows.
+        """Refuse to join results whose loss spans all samples.
 
         Args:
             params: The parameters.
             what: What would be joined, for the message.
 
         Raises:
-            ValueError: The losses are over all samples.
+            ValueError: Their loss does.
         """
         per = self.per(params)
         if per in ("class", "all"):
             raise ValueError(
-                f"{what} cannot be joined by per={per!r}: a {self.name} loss over all samples is no sum of "
-                "those of some; score them in one request, or by per='sample'"
+                f"{what} cannot be joined by per={per!r}: a {self.name} loss over all samples does not "
+                "follow from those of parts; score them in one request, or by per='sample'"
             )
 
 

@@ -14,6 +14,11 @@ from lossd_client._calls.arrays import forget, widened
 from lossd_client._calls.calls import CheckedCall
 from lossd_client._calls.loss import Loss, Losses
 
+BY_COUNT: Final = (
+    "the mean divides by the number of losses; torch's CrossEntropyLoss with weights of classes divides by "
+    "these: normalizer=weight"
+)
+"""The note on a mean of losses with weights of classes."""
 _FIRST: Final = 1024  # elements; mostly enough to see that logits are logits
 _FEWEST: Final = 16
 _BLOCK: Final = 1 << 18  # elements that are looked at together
@@ -26,18 +31,21 @@ def shape_notes(call: CheckedCall) -> list[str]:
     return notes_of(shapes, call.inputs.shape, of, by_index=call.by_index)
 
 
-def mean_notes(call: CheckedCall) -> list[str]:
-    """Return a note on weights of classes that a mean does not divide by, as torch's does; parts are sums."""
-    by_count = (call.params.get("reduction", "mean"), call.params.get("normalizer", "count")) == (
-        "mean",
-        "count",
-    )
-    if not by_count or "class_weight" not in {**call.own, **call.tensors}:
+def mean_notes(call: CheckedCall, **other: object) -> list[str]:
+    """Return a note on weights of classes that a mean does not divide by, as torch's does for class ids.
+
+    A report has a mean, too. A split call needs it made here: its parts are sums.
+
+    Args:
+        call: The call.
+        other: What the mean has instead of the call's `reduction` and `normalizer`.
+    """
+    params = {"reduction": "mean", "normalizer": "count", **call.params, **other}
+    has_mean = params["reduction"] == "mean" or "report" in params
+    by_count = has_mean and params["normalizer"] == "count"
+    if not (by_count and call.by_index) or "class_weight" not in {**call.own, **call.tensors}:
         return []
-    return [
-        "the mean divides by the number of losses; torch's CrossEntropyLoss with weights of classes divides "
-        "by these: normalizer=weight"
-    ]
+    return [BY_COUNT]
 
 
 def swapped_notes(call: CheckedCall) -> list[str]:

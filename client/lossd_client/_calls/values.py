@@ -10,6 +10,8 @@ Axis: TypeAlias = int | Sequence[int] | None
 """The axes that are reduced: None is all of them."""
 Normalizer: TypeAlias = Literal["count", "weight", "positives"] | float
 """What a mean divides by."""
+NORMALIZERS: Final = ("count", "weight", "positives")
+"""The words for it."""
 TargetsFormat: TypeAlias = Literal["dense", "index"]
 """Whether targets are a number for each element, or class ids."""
 IgnoreIndex: TypeAlias = float | Literal["nan"] | None

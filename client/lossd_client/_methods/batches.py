@@ -378,9 +378,9 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
         Args:
             loss: The loss, such as "bce".
             batches: As in `score_batches`; all with the same tensors, dtypes, and number of columns: [N] or
-                [N, C], and all tensors with as many dimensions as the inputs: a weight a row is [N, 1].
-                Groups and ids are of one dtype, or strings. Larger batches are cut to the server's limit for
-                a record batch.
+                [N, C]. Weights and masks have as many dimensions as the losses: one weight a row is [N, 1]
+                where each element has a loss, and [N] where each row has one. Groups and ids are of one
+                dtype, or strings. Larger batches are cut to the server's limit for a record batch.
             params: As in the loss's method.
 
         Returns:
@@ -389,7 +389,7 @@ class BatchLosses(Reports[AnswerT, ReportT], Generic[AnswerT, BatchesT, AnswersT
         Raises:
             TypeError: As `score_batches`; or a batch's dtypes differ from the first one's.
             ValueError: A batch has other than one or two dimensions, or other columns than the first one, or
-                a tensor other dimensions than the inputs.
+                a tensor other dimensions than it must have.
             ModuleNotFoundError: pyarrow is not installed.
             LossdError: As `bce`.
         """

@@ -263,10 +263,10 @@ class FurtherLosses(Losses[AnswerT], Generic[AnswerT]):
             probabilities: Instead of logits: each in [0, 1].
             weight: A factor for each loss, >= 0: broadcasts to the losses' shape.
             mask: Which losses count: broadcasts to the losses' shape.
-            smooth: Added to the divisor, so that rows without any target or prediction have a loss. The
-                server's default is 1.
-            per: What has one loss: each `sample`, an index of axis 0; each `class`, over all samples; or
-                `all` together. The server's default is "sample".
+            smooth: Added to the divisor: the larger it is, the smaller are losses of small objects. With
+                0 a sample without targets costs 1, unless every p is 0. The server's default is 1.
+            per: One loss for each `sample`, an index of axis 0; for each `class`, over all samples; or
+                for `all` together. The server's default is "sample".
             reduction: As in `bce`.
             axis: As in `bce`, of the losses.
             normalizer: As in `bce`.
@@ -318,10 +318,10 @@ class FurtherLosses(Losses[AnswerT], Generic[AnswerT]):
             probabilities: Instead of logits: each in [0, 1].
             weight: A factor for each loss, >= 0: broadcasts to the losses' shape.
             mask: Which losses count: broadcasts to the losses' shape.
-            smooth: Added to the divisor, so that rows without any target or prediction have a loss. The
-                server's default is 1.
-            per: What has one loss: each `sample`, an index of axis 0; each `class`, over all samples; or
-                `all` together. The server's default is "sample".
+            smooth: Added to the divisor: the larger it is, the smaller are losses of small objects. With
+                0 a sample without targets costs 1, unless every p is 0. The server's default is 1.
+            per: One loss for each `sample`, an index of axis 0; for each `class`, over all samples; or
+                for `all` together. The server's default is "sample".
             alpha: What false positives are multiplied by. The server's default is 0.5.
             beta: What false negatives are multiplied by. The server's default is 0.5.
             reduction: As in `bce`.
@@ -457,9 +457,9 @@ class FurtherLosses(Losses[AnswerT], Generic[AnswerT]):
             mask: Which losses count: broadcasts to the losses' shape.
             normalizer: What a mean divides by. `count`: the number of losses; `weight`: the sum of their
                 weights; or a number. Under `axis` each output has its own divisor.
-            variant: `iou`: the boxes' overlap over their union; `giou`: less what the smallest box around
-                both has beside them; `diou`: less the distance of their centres; `ciou`: less that and the
-                difference of their shapes. The server's default is "iou".
+            variant: `iou`: the boxes' overlap over their union; `giou`: IoU, less the part of the
+                smallest enclosing box that neither box covers; `diou`: IoU, less the distance of their
+                centres; `ciou`: less that and the difference of their shapes. The server's default is "iou".
             format: How a box is written: two corners, or its centre, width and height. The server's
                 default is "xyxy".
             reduction: As in `bce`.

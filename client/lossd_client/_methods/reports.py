@@ -185,7 +185,7 @@ class Reports(FurtherLosses[AnswerT], Generic[AnswerT, ReportT]):
             params: The loss's parameters: as in its method, without `reduction` and `axis`.
 
         Returns:
-            The report.
+            The report. What is valid and may still not be meant is a warning.
 
         Raises:
             TypeError: As `bce`; or groups or ids are neither integers nor strings.

@@ -37,7 +37,8 @@ def _shapes(call: CheckedCall) -> str | None:
     if [n for n in targets.shape if n != 1] == [n for n in expected if n != 1]:
         return f"{shapes}: reshape one: {_reshaping(targets.shape, expected)}"
     classes_apart = -inputs.ndim <= call.axes.classes < inputs.ndim and inputs.ndim > 1
-    if not call.by_index and classes_apart and targets.shape == _without(inputs.shape, call.axes.classes):
+    may_be_ids = "targets_format" in call.loss.parameters and not call.by_index
+    if may_be_ids and classes_apart and targets.shape == _without(inputs.shape, call.axes.classes):
         return f"{shapes}: if the targets are class ids, give targets_format='index'"
     return None
 
@@ -62,6 +63,8 @@ def _targets(call: CheckedCall) -> str | None:
         return None
     if call.by_index:
         return _ids(targets, call)
+    if call.loss.targets != "probability":
+        return None
     inputs = widened(call.inputs)
     if ((inputs == 0) | (inputs == 1)).all() and (inputs == 1).any():  # zeros are a model's first outputs
         name = next(iter(call.tensors))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client._calls.arrays import BFLOAT16, dtype_name
+from lossd_client._extras import needs
 
 DEFAULT_BATCH_BYTES: Final = 32 << 20
 _HEADROOM: Final = 0.9  # for padding, and for the bits of bool columns that do not fill a byte
@@ -59,13 +60,9 @@ class ArrowEncoder:
         ModuleNotFoundError: pyarrow is not installed.
     """
 
-    def __init__(self, batch_bytes: int, *, by_index: bool = False) -> None:
-        try:
+    def __init__(self, batch_bytes: int) -> None:
+        with needs("score_stream", "arrow"):
             import pyarrow
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "score_stream needs pyarrow: pip install 'lossd[arrow]'", name="pyarrow"
-            ) from error
         self._arrow: Any = pyarrow
         self._batch_bytes = batch_bytes
         self._schema: Any = None

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any, Final
 
+from lossd_client._calls.values import NORMALIZERS
 from lossd_client.report._json import Json
 from lossd_client.report._merging.layout import BadField
 
 _COUNTS: Final = ("rows", "rows_dropped", "elements", "dropped", "count", "nan", "infinite")
 _SIGNS: Final = ("better", "worse", "equal", "undefined")
 _ROUNDED: Final = ("sum", "weight_sum", "positives")
-_NORMALIZERS: Final = ("count", "weight", "positives")
 
 
 def refuse_contradictions(document: Mapping[str, Json]) -> None:
@@ -78,10 +78,10 @@ def _check_rounded(name: str, value: Json, terms: Json) -> None:
 
 def _check_normalizer(value: Json) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value in _NORMALIZERS or (is_number and math.isfinite(value) and value > 0):
+    if value in NORMALIZERS or (is_number and math.isfinite(value) and value > 0):
         return
     raise BadField(
         ("totals", "params", "normalizer"),
-        f"totals.params.normalizer is {value!r}, and must be one of {', '.join(_NORMALIZERS)} or a number "
+        f"totals.params.normalizer is {value!r}, and must be one of {', '.join(NORMALIZERS)} or a number "
         "above 0",
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lossd_client._calls.arrays import dtype_name, widened
 from lossd_client._calls.loss import Losses as LossesOf
 from lossd_client._calls.parameters import OPTIONS
-from lossd_client._calls.shape_notes import notes_of
+from lossd_client._calls.shape_notes import BY_COUNT, notes_of
 from lossd_client._http.media_types import JSON, NPY, PROBLEM
 from lossd_client.testing._fake_losses import Elements, Losses, losses_of, mean_of
 from lossd_client.testing._fake_report import Baseline, Scored, class_axis, report_of
@@ -101,7 +101,7 @@ def _scored(request: Request, name: str) -> Response:
             params["class_weight"] = _factors(factors, params)
         params["targets_dtype"] = dtype_name(tensors["targets"].dtype)
         if params["targets_format"] is None:
-            inputs = next(tensors[each] for each in kind.inputs if each in tensors)
+            inputs = next(tensors[each] for each in kind.entry.inputs if each in tensors)
             params["targets_format"] = "index" if tensors["targets"].ndim < inputs.ndim else "dense"
         per_class = params.get("per") == "class" and "class_axis" not in dict(request.query)
         elements = Elements.of(name, _widened(tensors), params)
@@ -119,12 +119,13 @@ def _scored(request: Request, name: str) -> Response:
     if factors is not None and asked is None:
         applied["class_weight"] = {"dtype": dtype_name(factors.dtype), "shape": list(factors.shape)}
     notes = _notes(elements, tensors, params, has_axis="class_axis" in dict(request.query))
-    if asked is not None and elements.loss.row == "classes":
+    if asked is not None and elements.loss.entry.row == "classes":
         note = asked.note_of(elements.inputs_shape[params["class_axis"]])
         notes += [note] if note else []
-    if params.get("class_weight") is not None and params["reduction"] == "mean":
-        notes += [_BY_COUNT] if params["normalizer"] == "count" else []
-    if elements.loss.row == "classes" and params["targets_format"] == "dense":
+    by_count = (params["reduction"] == "mean" or asked is not None) and params["normalizer"] == "count"
+    if by_count and params["targets_format"] == "index" and params.get("class_weight") is not None:
+        notes += [BY_COUNT]
+    if elements.loss.entry.row == "classes" and params["targets_format"] == "dense":
         off = abs(figures["positives"] - figures["count"])
         notes += [_OTHER_TOTAL] if off > figures["count"] / 256 else []
     if asked is not None and request.headers.get("Accept") == NPY:
@@ -165,10 +166,6 @@ _ONE_SOFTMAX_CLASS: Final = (
     "there is one class, which softmax is always certain of; losses with one logit for each label, such as "
     "bce, are for 0/1 labels"
 )
-_BY_COUNT: Final = (
-    "the mean divides by the number of losses; torch's CrossEntropyLoss with weights of classes divides by "
-    "these: normalizer=weight"
-)
 _OTHER_TOTAL: Final = (
     "targets do not add up to the number of rows; those of a row are probabilities of its classes, which add "
     "up to 1; several labels a row are for bce"
@@ -188,9 +185,9 @@ def _notes(
         by_index=by_index,
         named=has_axis,
     )
-    if elements.loss.row == "classes" and elements.inputs_shape[params["class_axis"]] == 1:
+    if elements.loss.entry.row == "classes" and elements.inputs_shape[params["class_axis"]] == 1:
         notes += [_ONE_SOFTMAX_CLASS]
-    if by_index and params["background_index"] is None and not elements.loss.row:
+    if by_index and params["background_index"] is None and not elements.loss.entry.row:
         notes += [_ONE_CLASS] if elements.shape[params["class_axis"]] == 1 else []
     return notes
 
@@ -227,7 +224,7 @@ def _asked(
     for name, fits in (("groups", shape[:1]), ("ids", shape[:1]), ("baseline", inputs)):
         if name in tensors and tensors[name].shape[: len(fits)] != fits:
             raise Refused("shape_mismatch", f"{name} {tensors[name].shape} does not fit {shape}", f"/{name}")
-    has_classes = elements.loss.row == "classes" or class_axis(shape, params["class_axis"]) is not None
+    has_classes = elements.loss.entry.row == "classes" or class_axis(shape, params["class_axis"]) is not None
     return Asked.of(query, elements.loss, tensors, has_classes=has_classes)
 
 
@@ -235,7 +232,7 @@ def _baseline(loss: str, tensors: Mapping[str, NDArray[Any]], params: Mapping[st
     """Return what the other model's inputs have; None without them."""
     if "baseline" not in tensors:
         return None
-    kind = next(each for each in LOSSES[loss].inputs if each in tensors)
+    kind = next(each for each in LOSSES[loss].entry.inputs if each in tensors)
     try:
         elements = Elements.of(loss, _widened({**tensors, kind: tensors["baseline"]}), params)
         return Baseline(elements, losses_of(elements, params))
@@ -307,7 +304,7 @@ def _params(request: Request, name: str, loss: FakeLoss) -> dict[str, Any]:
         for key in ("axis", "normalizer"):
             if params[key] != _SHARED[key]:
                 raise _invalid(key, f"reduction=none does not go with {key}")
-    return {**params, "row": loss.row}
+    return {**params, "row": loss.entry.row}
 
 
 def _invalid(name: str, detail: str) -> Refused:
@@ -319,10 +316,10 @@ def _check_numbers(params: Mapping[str, Any], loss: FakeLoss) -> None:
     for name in ("axis", *loss.limits):
         if params[name] == []:
             raise _invalid(name, f"{name} is an empty list")
-    words = ("count", "weight", *(["positives"] if loss.entry.targets == "probability" else []))
     fits = {
         "label_smoothing": 0 <= params["label_smoothing"] < 1,
-        "normalizer": normalizer in words or (isinstance(normalizer, float) and 0 < normalizer < math.inf),
+        "normalizer": normalizer in loss.entry.normalizers
+        or (isinstance(normalizer, float) and 0 < normalizer < math.inf),
     }
     for name, (low, high) in loss.limits.items():
         values = params[name] if isinstance(params[name], list) else [params[name]]

@@ -45,7 +45,7 @@ class Tensors(NamedTuple):
         x: The inputs.
         y: The targets.
         within: Which elements are not dropped.
-        of: The inputs as probabilities.
+        probabilities: The inputs as these.
         pos_weight: The positive term's factors; None for a loss without.
         class_factors: `class_weight` or `alpha` of each class of the rows; None without.
     """
@@ -53,7 +53,7 @@ class Tensors(NamedTuple):
     x: Floats
     y: Floats
     within: Flags
-    of: Probabilities
+    probabilities: Probabilities
     pos_weight: Floats | None
     class_factors: Floats | None
 
@@ -93,19 +93,19 @@ def focal(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
 def asymmetric(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
     """Return asymmetric loss."""
     y, z = smoothed(tensors, params)
-    of, clip = tensors.of, params["clip"]
-    positive = times(of.q ** params["gamma_pos"], of.towards_one)
-    m = np.maximum(of.p - clip, 0.0)
-    towards_zero = of.towards_zero if clip == 0 else -np.log1p(-m)
+    chances, clip = tensors.probabilities, params["clip"]
+    positive = times(chances.q ** params["gamma_pos"], chances.towards_one)
+    m = np.maximum(chances.p - clip, 0.0)
+    towards_zero = chances.towards_zero if clip == 0 else -np.log1p(-m)
     negative = times(m ** params["gamma_neg"], towards_zero)
     return Scores(times(y, positive) + times(z, negative), tensors.y)
 
 
 def varifocal(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
     """Return varifocal loss."""
-    y, of = tensors.y, tensors.of
-    positive = times(y, times(y, of.towards_one) + times(1 - y, of.towards_zero))
-    negative = times(params["alpha"] * of.p ** params["gamma"], of.towards_zero)
+    y, chances = tensors.y, tensors.probabilities
+    positive = times(y, times(y, chances.towards_one) + times(1 - y, chances.towards_zero))
+    negative = times(params["alpha"] * chances.p ** params["gamma"], chances.towards_zero)
     return Scores(np.where(np.isnan(y) | (y > 0), positive, negative), y)
 
 
@@ -154,15 +154,15 @@ def cross_entropy(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
 
 def softmax_focal(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
     """Return focal loss of classes."""
-    of = softmax(tensors.x)
-    losses = _of_classes(tensors, params, times(of.misses ** params["gamma"], of.costs))
+    predicted = softmax(tensors.x)
+    losses = _of_classes(tensors, params, times(predicted.misses ** params["gamma"], predicted.costs))
     return Scores(losses, tensors.y.sum(axis=-1))
 
 
 def overlap(tensors: Tensors, params: Mapping[str, Any]) -> Scores:
     """Return dice or Tversky loss: dice has neither alpha nor beta, which are 1/2."""
-    of, y = tensors.of, tensors.y
-    p, q = (np.where(tensors.within, each, 0.0) for each in (of.p, of.q))
+    chances, y = tensors.probabilities, tensors.y
+    p, q = (np.where(tensors.within, each, 0.0) for each in (chances.p, chances.q))
     within = tensors.within.astype(np.float64)
     right, alarms, missed = _row_sum(p * y), _row_sum(p * (within - y)), _row_sum(q * y)
     wrong = params.get("alpha", 0.5) * alarms + params.get("beta", 0.5) * missed
@@ -240,7 +240,7 @@ def _row_sum(array: Floats) -> Floats:
 def plain_losses(tensors: Tensors) -> Floats:
     """Return the binary cross entropy of the targets as they are, without weights."""
     y = tensors.y
-    return times(y, tensors.of.towards_one) + times(1 - y, tensors.of.towards_zero)
+    return times(y, tensors.probabilities.towards_one) + times(1 - y, tensors.probabilities.towards_zero)
 
 
 def brackets_of(
@@ -248,7 +248,7 @@ def brackets_of(
 ) -> dict[str, Floats]:
     """Return what the loss of another gamma, alpha or pos_weight is made of, by the report's names of it."""
     y, z = smoothed(tensors, params)
-    factor, one, zero = weights, tensors.of.towards_one, tensors.of.towards_zero
+    factor, one, zero = weights, tensors.probabilities.towards_one, tensors.probabilities.towards_zero
     if name == "bce" or gamma is None:
         return {"y_terms": times(factor * y, one), "z_terms": times(factor * z, zero)}
     losses = _cross_entropy(tensors, y, z)
@@ -272,7 +272,9 @@ def smoothed(tensors: Tensors, params: Mapping[str, Any]) -> tuple[Floats, Float
 
 def _cross_entropy(tensors: Tensors, y: Floats, z: Floats) -> Floats:
     factors = 1.0 if tensors.pos_weight is None else tensors.pos_weight
-    return times(y * factors, tensors.of.towards_one) + times(z, tensors.of.towards_zero)
+    return times(y * factors, tensors.probabilities.towards_one) + times(
+        z, tensors.probabilities.towards_zero
+    )
 
 
 def _miss(tensors: Tensors, losses: Floats, y: Floats, z: Floats, params: Mapping[str, Any]) -> Floats:
@@ -280,8 +282,8 @@ def _miss(tensors: Tensors, losses: Floats, y: Floats, z: Floats, params: Mappin
     if params["variant"] == "exp":
         return 1e-6 - np.expm1(-losses)
     if params["variant"] == "sigmoid":
-        return y * tensors.of.q + z * tensors.of.p
-    return np.abs(y * tensors.of.q - z * tensors.of.p)
+        return y * tensors.probabilities.q + z * tensors.probabilities.p
+    return np.abs(y * tensors.probabilities.q - z * tensors.probabilities.p)
 
 
 def times(factor: Floats, losses: Floats) -> Floats:

@@ -35,7 +35,7 @@ class Elements:
         tensors: What the formula takes: the losses' axes come first, and behind them those of a row.
         weight: The weights of the losses; None without.
         kept: Which losses are not dropped.
-        ids: The classes that index targets name, in the losses' shape; None for others.
+        classes: The greatest target of each row of classes; None for others.
     """
 
     loss: FakeLoss
@@ -61,7 +61,7 @@ class Elements:
         kept = mask_of(tensors.get("mask", np.ones((), dtype=np.bool_)), np.empty(rows.losses))
         within = rows.opened(kept)
         y, within = targets_of(tensors["targets"], x, within, params)
-        if not loss.row:
+        if not loss.entry.row:
             kept = np.asarray(within)
         elif params["ignore_index"] is not None:  # a row is dropped when nothing of it is left
             left = rows.of(within)
@@ -71,7 +71,7 @@ class Elements:
         x = checked(kind, x, within, 0.5, params, limits)
         limits = (0.0, 1.0) if loss.entry.targets == "probability" else finite
         y = checked("targets", y, within, 0.0, params, limits)
-        if loss.row == "box":
+        if loss.entry.row == "box":
             _check_boxes({kind: x, "targets": y}, kept, params)
         weight = tensors.get("weight")
         if weight is not None:
@@ -90,19 +90,20 @@ class Elements:
             pos_weight,
             _class_factors(rows, x, params),
         )
-        classes = rows.of(y).argmax(axis=-1) if loss.row == "classes" else None
+        classes = rows.of(y).argmax(axis=-1) if loss.entry.row == "classes" else None
         return cls(loss, x.shape, found, weight, kept, classes)
 
 
 class _Rows:
-    """What has one loss, for inputs of a shape.
+    """What one loss value belongs to, for inputs of a shape.
 
     Attributes:
         losses: The losses' shape.
     """
 
     def __init__(self, loss: FakeLoss, params: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-        self._shape, per = shape, params.get("per", "sample") if loss.row == "sample" else loss.row
+        row = loss.entry.row
+        self._shape, per = shape, params.get("per", "sample") if row == "sample" else row
         axis = params["class_axis"] % len(shape)
         within: Mapping[str, tuple[int, ...]] = {
             "": (),
@@ -130,32 +131,32 @@ class _Rows:
 
 def _check_tensors(name: str, loss: FakeLoss, tensors: Mapping[str, NDArray[Any]]) -> str:
     """Check the names of a request's tensors; return that of its inputs."""
-    inputs = [each for each in loss.inputs if each in tensors]
+    inputs = [each for each in loss.entry.inputs if each in tensors]
     if len(inputs) > 1:
         raise Refused("invalid_parameter", "logits and probabilities are given", "/probabilities")
     for each in tensors:
         if each not in loss.tensors:
             raise Refused("unknown_tensor", f"{name} takes no {each}", f"/{each}")
     if not inputs:
-        raise Refused("missing_tensor", f"send {loss.inputs[0]}", f"/{loss.inputs[0]}")
+        raise Refused("missing_tensor", f"send {loss.entry.inputs[0]}", f"/{loss.entry.inputs[0]}")
     return inputs[0]
 
 
 def _check_shape(loss: FakeLoss, kind: str, x: NDArray[Any], params: Mapping[str, Any]) -> None:
     """Check that the inputs can be cut into rows."""
     per = params.get("per", "sample")
-    fewest = 1 if not loss.row or per == "all" else 2
+    fewest = 1 if not loss.entry.row or per == "all" else 2
     if not fewest <= x.ndim <= 8:
         raise Refused("bad_shape", f"{kind} has {x.ndim} dimensions, not {fewest} to 8", f"/{kind}")
-    if not loss.row:
+    if not loss.entry.row:
         return
-    if loss.row == "box":
+    if loss.entry.row == "box":
         if x.shape[-1] != 4:
             raise Refused("bad_shape", f"{kind} {x.shape} are no boxes, of four numbers each", f"/{kind}")
         return
     axis, by_index = params["class_axis"], params["targets_format"] == "index"
     fits = -x.ndim <= axis < x.ndim
-    if not fits or (axis % x.ndim == 0 and (loss.row == "classes" or (per == "sample" and by_index))):
+    if not fits or (axis % x.ndim == 0 and (loss.entry.row == "classes" or (per == "sample" and by_index))):
         raise Refused("invalid_parameter", f"class_axis is {axis}, for {x.shape}", "/class_axis")
     rows = _Rows(loss, params, x.shape).losses
     if not x.size and 0 not in rows:

@@ -125,8 +125,8 @@ class _Tables:
         self.weight = self._flat(scored.losses.weights)
         self.y = self._flat(scored.losses.targets)
         loss = scored.elements.loss
-        self.row = loss.row
-        self.inputs = next(name for name in loss.inputs if name in scored.tensors)
+        self.row = loss.entry.row
+        self.inputs = next(name for name in loss.entry.inputs if name in scored.tensors)
         self.kind = {"logits": "logit", "probabilities": "probability"}.get(self.inputs, "")
         self.classes: Softmax | None = None
         self.x = self.other_x = np.zeros(self.v.shape)  # of rows that no number stands for
@@ -137,7 +137,7 @@ class _Tables:
             self.kind = ""
         else:
             self.x = self._flat(widened(scored.tensors[self.inputs])).astype(np.float64)
-            self.p = self._flat(scored.elements.tensors.of.p)
+            self.p = self._flat(scored.elements.tensors.probabilities.p)
         self.scored_rows: NDArray[np.bool_] = np.array([row.any() for row in self.kept], dtype=np.bool_)
         self.s = self._row_sums(self.v)
         self.r = self._row_losses(self.s)

@@ -64,7 +64,7 @@ class Asked:
         gammas = _gammas(query.get("sweep"), loss)
         sections = _sections(query, loss, tensors, gammas, has_classes)
         row, bins = query.get("row", "sum"), query.get("calibration_bins", "64")
-        if loss.row and bins == "exact":
+        if loss.entry.row and bins == "exact":
             raise _invalid("calibration_bins", "exact is for losses of elements")
         if row not in ("sum", "mean"):
             raise _invalid("row", "row must be sum or mean")
@@ -94,9 +94,9 @@ def _sections(
     }
     names: Sequence[str] = query["report"].split(",")
     if list(names) == ["all"]:
-        names = [name for name in SECTIONS if met.get(name, True) and name not in loss.without]
+        names = [name for name in SECTIONS if met.get(name, True) and name not in loss.entry.without]
     for name in names:
-        if name in loss.without:
+        if name in loss.entry.without:
             raise _invalid("report", f"the loss has no section {name}")
     for tensor, section in _USES.items():
         if section in names and section != "top" and tensor not in tensors:
@@ -104,7 +104,7 @@ def _sections(
         if tensor in tensors and section not in names:
             raise _invalid(tensor, f"{tensor} is for the section {section}: ask for it")
     for name, section in _SECTION_OF.items():
-        if name in query and section in loss.without:
+        if name in query and section in loss.entry.without:
             raise _invalid(name, f"the loss has no section {section}")
         if name in query and section not in names:
             raise _invalid(name, f"{name} is for the section {section}: ask for it")
@@ -148,7 +148,12 @@ def _gammas(text: str | None, loss: FakeLoss) -> tuple[float, ...]:
         gammas = tuple(float(value) for value in values.split(","))
     except ValueError:
         gammas = ()
-    fits = name == "gamma" and "gamma" in loss.own and "sweep" not in loss.without and 0 < len(gammas) <= 32
+    fits = (
+        name == "gamma"
+        and "gamma" in loss.own
+        and "sweep" not in loss.entry.without
+        and 0 < len(gammas) <= 32
+    )
     if not fits or not all(0 <= gamma <= 1000 for gamma in gammas):
         raise _invalid("sweep", f"sweep must be gamma:0,1,2 for focal, of at most 32 values, and is {text}")
     return gammas

@@ -18,19 +18,14 @@ class FakeLoss:
     """A loss.
 
     Attributes:
-        name: Its name.
+        entry: What the client knows of it.
         formula: Its formula.
         limits: The least and the greatest number that a parameter of its own may be.
     """
 
-    name: str
+    entry: Loss
     formula: Formula
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def entry(self) -> Loss:
-        """What the client knows of it."""
-        return CATALOG[self.name]
 
     @property
     def own(self) -> Mapping[str, Any]:
@@ -43,26 +38,11 @@ class FakeLoss:
         return {name: parameter.words for name, parameter in self.entry.own.items() if parameter.words}
 
     @property
-    def row(self) -> str:
-        """What has one loss: an element (""), the "classes" of a row, a "sample" or a "box"."""
-        return self.entry.row
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The names that its inputs may have."""
-        return self.entry.inputs
-
-    @property
-    def without(self) -> tuple[str, ...]:
-        """The sections of a report that it does not have."""
-        return self.entry.without
-
-    @property
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensors that it takes."""
         named = ("targets", "weight", "mask", "groups", "ids", "baseline")
         lists = [name for name in ("pos_weight", "class_weight") if name in {**self.options, **self.own}]
-        return (*self.inputs, *lists, *named)
+        return (*self.entry.inputs, *lists, *named)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -79,21 +59,25 @@ _FACTOR: Final = (0.0, 1e6)
 _OF_CLASS: Final = (0.0, float_info.max)
 
 LOSSES: Final[Mapping[str, FakeLoss]] = {
-    each.name: each
+    each.entry.name: each
     for each in (
-        FakeLoss("bce", formulas.bce),
-        FakeLoss("focal", formulas.focal, {"gamma": _GAMMA, "alpha": _SHARE}),
+        FakeLoss(CATALOG["bce"], formulas.bce),
+        FakeLoss(CATALOG["focal"], formulas.focal, {"gamma": _GAMMA, "alpha": _SHARE}),
         FakeLoss(
-            "asymmetric", formulas.asymmetric, {"gamma_pos": _GAMMA, "gamma_neg": _GAMMA, "clip": _SHARE}
+            CATALOG["asymmetric"],
+            formulas.asymmetric,
+            {"gamma_pos": _GAMMA, "gamma_neg": _GAMMA, "clip": _SHARE},
         ),
-        FakeLoss("varifocal", formulas.varifocal, {"alpha": _SHARE, "gamma": _GAMMA}),
-        FakeLoss("cross_entropy", formulas.cross_entropy, {"class_weight": _OF_CLASS}),
-        FakeLoss("softmax_focal", formulas.softmax_focal, {"gamma": _GAMMA, "alpha": _OF_CLASS}),
-        FakeLoss("dice", formulas.overlap, {"smooth": _FACTOR}),
-        FakeLoss("tversky", formulas.overlap, {"smooth": _FACTOR, "alpha": _FACTOR, "beta": _FACTOR}),
-        FakeLoss("squared", formulas.squared),
-        FakeLoss("hinge", formulas.hinge),
-        FakeLoss("box", formulas.box),
+        FakeLoss(CATALOG["varifocal"], formulas.varifocal, {"alpha": _SHARE, "gamma": _GAMMA}),
+        FakeLoss(CATALOG["cross_entropy"], formulas.cross_entropy, {"class_weight": _OF_CLASS}),
+        FakeLoss(CATALOG["softmax_focal"], formulas.softmax_focal, {"gamma": _GAMMA, "alpha": _OF_CLASS}),
+        FakeLoss(CATALOG["dice"], formulas.overlap, {"smooth": _FACTOR}),
+        FakeLoss(
+            CATALOG["tversky"], formulas.overlap, {"smooth": _FACTOR, "alpha": _FACTOR, "beta": _FACTOR}
+        ),
+        FakeLoss(CATALOG["squared"], formulas.squared),
+        FakeLoss(CATALOG["hinge"], formulas.hinge),
+        FakeLoss(CATALOG["box"], formulas.box),
     )
 }
 """The losses by name."""

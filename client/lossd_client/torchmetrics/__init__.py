@@ -8,7 +8,10 @@ print(metrics.compute())
 This is the one package of the client that imports torch.
 """
 
-from lossd_client.torchmetrics import _further_losses
+from lossd_client._extras import needs
+
+with needs("lossd_client.torchmetrics", "torchmetrics"):
+    from lossd_client.torchmetrics import _further_losses
 from lossd_client.torchmetrics._further_losses import *  # noqa: F403 - a metric for each loss
 from lossd_client.torchmetrics._losses import RemoteBCE, RemoteFocal
 from lossd_client.torchmetrics._means import Normalizer

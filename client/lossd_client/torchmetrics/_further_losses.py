@@ -205,7 +205,7 @@ class RemoteSoftmaxFocal(RemoteMean):
 class RemoteDice(RemoteMean):
     """Mean of dice over batches and ranks, computed by a server: one request an update.
 
-    Its own arguments are those of `LossClient.dice`, and all others those of `RemoteBCE`, as are
+    Its own arguments are those of `LossClient.dice` but `per`, and all others those of `RemoteBCE`, as are
     states and errors.
     """
 
@@ -221,7 +221,6 @@ class RemoteDice(RemoteMean):
         api_key: str | None = None,
         probabilities: bool = False,
         smooth: float | Default = DEFAULT,
-        per: Literal["sample", "class", "all"] | Default = DEFAULT,
         normalizer: Normalizer = "count",
         class_axis: int = -1,
         targets_format: TargetsFormat = "dense",
@@ -249,7 +248,7 @@ class RemoteDice(RemoteMean):
 class RemoteTversky(RemoteMean):
     """Mean of tversky over batches and ranks, computed by a server: one request an update.
 
-    Its own arguments are those of `LossClient.tversky`, and all others those of `RemoteBCE`, as are
+    Its own arguments are those of `LossClient.tversky` but `per`, and all others those of `RemoteBCE`, as are
     states and errors.
     """
 
@@ -265,7 +264,6 @@ class RemoteTversky(RemoteMean):
         api_key: str | None = None,
         probabilities: bool = False,
         smooth: float | Default = DEFAULT,
-        per: Literal["sample", "class", "all"] | Default = DEFAULT,
         alpha: float | Default = DEFAULT,
         beta: float | Default = DEFAULT,
         normalizer: Normalizer = "count",

@@ -51,7 +51,7 @@ class RemoteBCE(RemoteMean):
 
     Raises:
         TypeError: There are both a client and a base_url or an api_key.
-        ValueError: The normalizer is not one of the three, or base_url no address, or there is no such
+        ValueError: The normalizer is none of the loss's words, or base_url no address, or there is no such
             on_error.
     """
 

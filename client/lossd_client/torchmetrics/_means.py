@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from lossd_client._calls.calls import batch_call, inputs_name
 from lossd_client._calls.checks import check
 from lossd_client._calls.parameters import LOSSES, LossName
+from lossd_client._calls.shape_notes import mean_notes
 from lossd_client._deferred import Kept, OnError
 from lossd_client._exact_sum import ExactSum
 from lossd_client.client import LossClient
@@ -45,11 +46,11 @@ class RemoteMean(Remote):
     ) -> None:
         inputs = inputs_name(self._loss, are_probabilities=probabilities)
         super().__init__(client, base_url, api_key, inputs, on_error, keep_bytes, options)
-        LOSSES[self._loss].refuse_joining(params, "losses of batches")
-        if params["normalizer"] not in ("count", "weight", "positives"):
+        words = LOSSES[self._loss].normalizers
+        if params["normalizer"] not in words:
             raise ValueError(
-                f"normalizer must be 'count', 'weight' or 'positives', and is {params['normalizer']!r}; to "
-                f"divide by a number, divide {self._loss}_sum"
+                f"normalizer must be one of {', '.join(words)}, and is {params['normalizer']!r}; to divide "
+                f"by a number, divide {self._loss}_sum"
             )
         self._params = params
         # Metrics of different parameters may have equal sums after the first batch, and a MetricCollection
@@ -83,7 +84,9 @@ class RemoteMean(Remote):
         params = {name: value for name, value in self._params.items() if name != "normalizer"}
         tensors = {self._inputs: preds, "targets": target, "weight": weight, "mask": mask}
         # The sum is defined for a batch without elements, too.
-        result = self._scored(check(batch_call(self._loss, tensors, {**params, "reduction": "sum"})))
+        call = check(batch_call(self._loss, tensors, {**params, "reduction": "sum"}))
+        result = self._scored(call)
+        self._warn(mean_notes(call, reduction="mean", normalizer=self._params["normalizer"]))
         if result is not None:
             self._add_result(result)
         self._raise_refused()
@@ -98,7 +101,7 @@ class RemoteMean(Remote):
             self._add_result(result)
 
     def _add_result(self, result: LossResult) -> None:
-        self._warn(result)
+        self._warn(result.notes)
         added = {
             "count": [result.count],
             "weight": result.weight_sum_terms or [result.weight_sum],

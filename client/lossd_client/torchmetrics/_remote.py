@@ -14,7 +14,6 @@ from lossd_client._deferred import Deferring, OnError, Room, given_or_own
 from lossd_client._outage import Urgency
 from lossd_client._warning import warn
 from lossd_client.client import LossClient
-from lossd_client.result import LossResult
 
 _NOT_OF_THE_LOSS: Final = frozenset(
     {
@@ -170,9 +169,9 @@ class Remote(Deferring, Metric):
         if isinstance(other, Remote) and other._outbox is not None and self._outbox is not None:
             self._outbox.extend(other._outbox)
 
-    def _warn(self, result: LossResult) -> None:
+    def _warn(self, notes: Sequence[str]) -> None:
         """Warn of each note, once."""
-        for note in result.notes:
+        for note in notes:
             if note not in self._told:
                 warn(note)
                 self._told.add(note)

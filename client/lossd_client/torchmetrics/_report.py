@@ -322,7 +322,7 @@ class RemoteReport(Remote):
         return rows_of(tensors, rows, LOSSES[self._loss].dimensions(self._params, inputs))
 
     def _document_of(self, result: LossResult) -> Tensor:
-        self._warn(result)
+        self._warn(result.notes)
         assert result.report is not None
         document = result.report.to_dict()
         if not self._drops:  # else no two metrics of a collection would have the same states

@@ -10,7 +10,10 @@ export interface BceParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -60,7 +63,10 @@ export interface FocalParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -100,7 +106,10 @@ export interface AsymmetricParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -132,7 +141,10 @@ export interface VarifocalParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -170,7 +182,10 @@ export interface CrossEntropyParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /**
    * A target equal to this drops its element, or with index targets all of its classes: it counts in
@@ -203,7 +218,10 @@ export interface SoftmaxFocalParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /**
    * A target equal to this drops its element, or with index targets all of its classes: it counts in
@@ -216,10 +234,13 @@ export interface SoftmaxFocalParams {
 
 /** Dice loss. The server checks the values. */
 export interface DiceParams {
-  /** Added to the divisor, so that rows without any target or prediction have a loss. */
+  /**
+   * Added to the divisor: the larger it is, the smaller are losses of small objects. With 0 a sample
+   * without targets costs 1, unless every p is 0.
+   */
   readonly smooth?: number;
   /**
-   * What has one loss: each `sample`, an index of axis 0; each `class`, over all samples; or `all`
+   * One loss for each `sample`, an index of axis 0; for each `class`, over all samples; or for `all`
    * together.
    */
   readonly per?: "sample" | "class" | "all";
@@ -229,7 +250,10 @@ export interface DiceParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -249,10 +273,13 @@ export interface DiceParams {
 
 /** Tversky loss. The server checks the values. */
 export interface TverskyParams {
-  /** Added to the divisor, so that rows without any target or prediction have a loss. */
+  /**
+   * Added to the divisor: the larger it is, the smaller are losses of small objects. With 0 a sample
+   * without targets costs 1, unless every p is 0.
+   */
   readonly smooth?: number;
   /**
-   * What has one loss: each `sample`, an index of axis 0; each `class`, over all samples; or `all`
+   * One loss for each `sample`, an index of axis 0; for each `class`, over all samples; or for `all`
    * together.
    */
   readonly per?: "sample" | "class" | "all";
@@ -266,7 +293,10 @@ export interface TverskyParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -291,7 +321,10 @@ export interface SquaredParams {
    * number. Under `axis` each output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -317,7 +350,10 @@ export interface HingeParams {
    * output has its own divisor.
    */
   readonly normalizer?: "count" | "weight" | "positives" | number;
-  /** The axis along which a list of `pos_weight` or `alpha` lies, and where index targets open out. */
+  /**
+   * The axis of the classes: 1 for [N, C, H, W]. Softmax is over it; a list of `pos_weight`, `alpha` or
+   * `class_weight` lies along it.
+   */
   readonly class_axis?: number;
   /** `index`: targets holds integer class ids in the inputs' shape less `class_axis`, scored as one-hot. */
   readonly targets_format?: "dense" | "index";
@@ -343,9 +379,9 @@ export interface BoxParams {
    */
   readonly normalizer?: "count" | "weight" | number;
   /**
-   * `iou`: the boxes' overlap over their union; `giou`: less what the smallest box around both has
-   * beside them; `diou`: less the distance of their centres; `ciou`: less that and the difference of
-   * their shapes.
+   * `iou`: the boxes' overlap over their union; `giou`: IoU, less the part of the smallest enclosing box
+   * that neither box covers; `diou`: IoU, less the distance of their centres; `ciou`: less that and the
+   * difference of their shapes.
    */
   readonly variant?: "iou" | "giou" | "diou" | "ciou";
   /** How a box is written: two corners, or its centre, width and height. */

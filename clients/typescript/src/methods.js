@@ -6,7 +6,7 @@
 export const INPUTS = ["logits", "probabilities", "boxes"];
 
 /**
- * The parameters in the `params` of each loss's results, and what has one loss.
+ * The parameters in the `params` of each loss's results, and what one loss value belongs to.
  * @type {Readonly<Record<Types.LossName, Types.LossFacts>>}
  */
 export const LOSSES = {

@@ -20,6 +20,9 @@ from typer.testing import CliRunner
 
 from client.cli import reported, scored
 from command import app
+from lossd_client._calls.shape_notes import BY_COUNT
+from lossd_client.cli import Here
+from lossd_client.cli.engines import engine
 
 ROWS, CLASSES, SHARDS = 3001, 5, 4
 OF_THE_RUN = ("request_id", "timing", "device", "version")
@@ -238,6 +241,18 @@ def test_the_client_alone_says_what_to_install(folder: Path, monkeypatch: pytest
     assert "pip install 'lossd[local]'" in done.stderr
 
 
+def test_a_package_that_is_missing_is_named_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking() -> Here:
+        raise ModuleNotFoundError("lossd.batch needs pyarrow: pip install 'lossd[local]'", name="pyarrow")
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(engine, "_providers", [lacking])
+    done = CliRunner().invoke(app, ["score", *PAIRS, "--engine", "local"])
+    assert done.exit_code == 2
+    assert "without a server, and so needs pyarrow: pip install 'lossd[local]'" in done.stderr
+    assert done.stderr.count("pip install") == 1
+
+
 @pytest.mark.waits
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left_behind(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
@@ -293,3 +308,13 @@ if __name__ == "__main__":
     )
     assert done.returncode == 1
     assert done.stderr.startswith("said: a process of --engine local was killed")
+
+
+def test_a_mean_that_weights_of_classes_do_not_divide_is_noted(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.eye(3))
+    np.save(tmp_path / "ids.npy", np.arange(3))
+    done = local(
+        tmp_path, "score", "x.npy", "ids.npy", "--loss", "cross_entropy", "--class-weight", "1,2,3", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["notes"].count(BY_COUNT) == 1

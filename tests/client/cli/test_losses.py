@@ -13,11 +13,13 @@ import pytest
 from pyarrow import parquet
 
 from client.cli import reported
+from client.cli.compared import compared
 from client.cli.scored import answer, refused, run
 from client.losses import PARAMS, ROWS, tensors_of
 from client.playback import Playback
 from lossd_client import LossClient
 from lossd_client._calls.parameters import LOSSES
+from lossd_client._calls.shape_notes import BY_COUNT
 from lossd_client.cli.inputs import blocks as inputs
 
 
@@ -233,3 +235,40 @@ def test_columns_with_a_prefix_are_called_what_they_are(base_url: str) -> None:
     columns = ("--logits-columns", "p_", "--targets-columns", "t_")
     notes = answer(base_url, "boxes.csv", *columns, "--loss", "box")["notes"]
     assert "the columns that begin with p_ are the boxes' four numbers: p_x1, p_y1, p_x2, p_y2" in notes
+
+
+def save_ids() -> None:
+    """Save logits of two models, class ids, and these as shares."""
+    logits = np.random.default_rng(3).normal(size=(60, 4))
+    np.save("x.npy", logits)
+    np.save("other.npy", logits * 2)
+    np.save("ids.npy", np.arange(60) % 4)
+    np.save("dense.npy", np.eye(4)[np.arange(60) % 4])
+
+
+@pytest.mark.parametrize(
+    ("options", "is_noted"),
+    [
+        (["--class-weight", "1,2,3,4"], True),
+        (["--class-weight", "1,2,3,4", "--normalizer", "weight"], False),
+        (["--class-weight", "none"], False),
+    ],
+)
+def test_a_mean_that_weights_of_classes_do_not_divide_is_noted(
+    base_url: str, options: list[str], is_noted: bool
+) -> None:
+    save_ids()
+    beside = ["--loss", "cross_entropy", *options]
+    notes = [BY_COUNT] if is_noted else []
+    assert answer(base_url, "x.npy", "ids.npy", *beside)["notes"] == notes
+    done = reported.run(base_url, "x.npy", "ids.npy", *beside, "--json")
+    assert [line.removeprefix("note: ") for line in done.stderr.splitlines()] == notes
+    found = compared("x.npy", "other.npy", "ids.npy", *beside, "--max-regression", 9, url=base_url)
+    assert found["notes"].count(BY_COUNT) == len(notes)
+
+
+@pytest.mark.parametrize("args", [["ids.npy", "--reduction", "sum"], ["dense.npy"]])
+def test_sums_and_shares_of_classes_have_no_such_note(base_url: str, args: list[str]) -> None:
+    save_ids()
+    beside = ["--loss", "cross_entropy", "--class-weight", "1,2,3,4"]
+    assert answer(base_url, "x.npy", *args, *beside)["notes"] == []

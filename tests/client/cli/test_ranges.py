@@ -44,7 +44,7 @@ def test_logits_that_all_lie_in_0_and_1_are_noted(base_url: str, by: list[str]) 
     found = answer(base_url, "p.npy", "y.npy", *by)
     assert found["loss"] == pytest.approx(bce(P, Y).mean(), rel=1e-14)
     assert found["notes"] == [
-        "all logits lie in [0, 1]: if they are probabilities, use --probabilities; if they are targets, "
+        "all logits lie in [0, 1]: if they are probabilities, give --probabilities; if they are targets, "
         "the files are swapped"
     ]
     assert answer(base_url, "outside.npy", "y.npy", *by)["notes"] == []
@@ -91,3 +91,11 @@ def test_a_mean_over_nothing_says_what_the_command_can_do(base_url: str, axis: l
         assert "/loss/37 is over nothing" in said
     found = answer(base_url, "p.npy", "y.npy", "--mask", "m.npy", *axis, "--reduction", "sum")
     np.testing.assert_allclose(found["loss"], (bce(P, Y) * mask).sum(axis=1 if axis else None), rtol=1e-13)
+
+
+def test_of_a_loss_of_logits_alone_too(base_url: str) -> None:
+    assert answer(base_url, "p.npy", "y.npy", "--loss", "hinge")["notes"] == [
+        "all logits lie in [0, 1]: if they are probabilities, hinge is of logits alone: give those; if they "
+        "are targets, the files are swapped"
+    ]
+    assert answer(base_url, "p.npy", "y.npy", "--loss", "squared")["notes"] == []

@@ -203,3 +203,36 @@ def test_ids_that_may_lie_along_another_axis_are_noted_once(base_url: str) -> No
     assert found["loss"] == pytest.approx(bce(x, np.eye(3)[ids]).mean(), rel=1e-14)
     assert len(found["notes"]) == 1
     assert found["notes"][0].startswith("class ids were taken along axis 2 of the inputs, [60, 3, 3]")
+
+
+CLASSES_LACKING = ["--logits-columns", "a,b", "--targets-columns", "c,d"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "columns", "can_drop"),
+    [
+        ("bce", CLASSES_LACKING, True),
+        ("cross_entropy", ["--logits-columns", "a,b", "--targets-column", "c"], True),
+        ("cross_entropy", CLASSES_LACKING, False),
+        ("box", ["--logits-columns", "a,b,a2,b2", "--targets-columns", "c,d,c2,d2"], False),
+    ],
+)
+def test_missing_labels_have_a_remedy_that_the_loss_takes(
+    base_url: str, loss: str, columns: list[str], can_drop: bool
+) -> None:
+    Path("lacking.csv").write_text("a,b,a2,b2,c,d,c2,d2\n0.5,0.5,1.5,1.5,0,1,1,2\n0.5,0.5,1.5,1.5,,,,\n")
+    told = refused(base_url, "lacking.csv", "--loss", loss, *columns)
+    assert ("--drop-unlabelled" in told) is can_drop
+    assert ("leave their rows out of the file" in told) is not can_drop
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["boxes.csv"], "by --logits-column which one holds the boxes, or by --logits-columns which ones"),
+        (["boxes.csv", "wide.csv"], "(several by --logits-columns and --targets-columns)"),
+    ],
+)
+def test_columns_of_boxes_are_told_how_to_be_named(base_url: str, args: list[str], message: str) -> None:
+    Path("boxes.csv").write_text("x1,y1,x2,y2\n0,0,1,1\n")
+    assert message in refused(base_url, *args, "--loss", "box")

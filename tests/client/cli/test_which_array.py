@@ -156,3 +156,25 @@ def test_what_has_a_tensors_name_and_is_not_used_is_noted(base_url: str) -> None
     used = answer(base_url, "more.npz", "--mask-column", "mask", "--weight-column", "weight")
     assert used["count"] == (Y == 1).sum()
     assert not [note for note in used["notes"] if "not used" in note]
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "targets"),
+    [
+        ("bce", "pos_weight", Y),
+        ("cross_entropy", "class_weight", np.arange(2)),
+        ("focal", "alpha", Y),
+        ("softmax_focal", "alpha", np.arange(2)),
+    ],
+)
+def test_numbers_of_classes_that_are_not_used_are_noted(
+    base_url: str, loss: str, name: str, targets: np.ndarray[Any, Any]
+) -> None:
+    np.savez("more.npz", logits=X, targets=targets, **{name: np.full(3, 0.5)})  # type: ignore[arg-type]
+    option = f"--{name.replace('_', '-')}"
+    notes = answer(base_url, "more.npz", "--loss", loss)["notes"]
+    assert [note for note in notes if "not used" in note] == [
+        f"more.npz has '{name}', which is not used; {option} takes it, as numbers or from a file of its own"
+    ]
+    notes = answer(base_url, "more.npz", "--loss", loss, option, "0.5,0.5,0.5")["notes"]
+    assert not [note for note in notes if "not used" in note]

@@ -312,6 +312,10 @@ UNLIKE: dict[str, tuple[Callable[[Document], Any], str]] = {
         lambda d: d["totals"]["params"].update(gamma=2.0),
         r"totals\.params cannot be merged: {'gamma': 1\.0} and {'gamma': 2\.0}",
     ),
+    "a long list": (
+        lambda d: d["totals"]["params"].update(gamma=[2.0] * 20_000),
+        r"cannot be merged: {'gamma': 1\.0} and {'gamma': \[2\.0, 2\.0, … 20,000 in all\]}$",
+    ),
     "inputs": (lambda d: d["totals"].update(inputs="probabilities"), r"totals\.inputs"),
     "weights": (lambda d: d["totals"].update(weighted=False), r"totals\.weighted"),
     "a section": (lambda d: d.pop("calibration"), r"only one has calibration$"),

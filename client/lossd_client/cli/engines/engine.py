@@ -5,6 +5,8 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import typer
 
+from lossd_client._extras import needs
+
 Answer: TypeAlias = Callable[
     [str, Sequence[tuple[str, str]], Sequence[bytes | memoryview], str], tuple[int, str, bytes]
 ]
@@ -75,17 +77,13 @@ def check_engine(name: str) -> None:
         )
 
 
+@needs("--engine scores without a server, and so", "local")
 def load_here() -> Here:
     """Return how to score in this process.
 
     Raises:
-        ImportError: It is not installed.
+        ModuleNotFoundError: Something that it takes is not installed.
     """
-    try:
-        [load] = _providers
-        return load()
-    except (ImportError, ValueError) as error:
-        what = f" ({error})" if isinstance(error, ImportError) else ""
-        raise ImportError(
-            f"--engine scores without a server, and so needs its package{what}: pip install 'lossd[local]'"
-        ) from error
+    if not _providers:
+        raise ModuleNotFoundError(name="lossd")
+    return _providers[0]()

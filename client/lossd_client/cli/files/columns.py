@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.cli.files.data_file import Column, Kind
-from lossd_client.cli.files.errors import FILL, BadFile
+from lossd_client.cli.files.errors import BadFile
 
 _EXTENSION: Final = b"ARROW:extension:name"  # of a field whose extension type pyarrow does not know
 _BFLOAT16_NAN: Final = 0x7FC0
@@ -150,7 +150,7 @@ class ColumnReader:
         if not (_is_list(values.type) or _is_numeric(values.type)):
             raise BadFile(f"{self.where} has values of type {values.type}, which are not numbers")
         if values.null_count and not self.column.nulls:
-            raise BadFile(f"{self.where} has nulls: {FILL}")
+            raise BadFile(f"{self.where} has nulls: {self.column.fill}")
         return self._lists(values, shape) if _is_list(values.type) else self._numbers(values)
 
     def _tensors(self, values: Any, shape: tuple[int, ...] | None) -> NDArray[Any]:  # noqa: ANN401

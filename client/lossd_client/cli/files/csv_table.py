@@ -17,7 +17,7 @@ from lossd_client.cli.extras import has_pyarrow
 from lossd_client.cli.files import cells as read
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, recut
 from lossd_client.cli.files.dialect import Records, find_dialect
-from lossd_client.cli.files.errors import FILL, BadFile
+from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 
 _ROWS: Final = 1 << 14
@@ -217,7 +217,8 @@ class CsvFile(DataFile):
         except read.CellError as error:
             where = f"{self.location}: column {column.name!r}, line {rows[error.row][0]}: {error}"
             is_absent = found[error.row] in read.ABSENT
-            raise BadFile(f"{where}. Where values are missing, {FILL}" if is_absent else where) from error
+            remedy = f". Where values are missing, {column.fill}" if is_absent else ""
+            raise BadFile(f"{where}{remedy}") from error
 
 
 def _flags(text: Any, nulls: bool) -> NDArray[Any]:  # noqa: ANN401 - pyarrow's

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.errors import FILL, BadFile
 from lossd_client.cli.files.location import Location
 
 
@@ -30,11 +30,13 @@ class Column:
         name: Its name.
         kind: How it is read.
         nulls: Whether values may be missing; they are read as NaN then.
+        fill: The remedy for missing values where there may be none.
     """
 
     name: str
     kind: Kind
     nulls: bool = False
+    fill: str = field(default=FILL, compare=False)
 
 
 Block: TypeAlias = Mapping[Column, NDArray[Any]]

@@ -7,6 +7,8 @@ FILL: Final = (
     "leave what has none out of the loss by --drop-unlabelled"
 )
 """The remedy for values that are not there; the two choices are different losses."""
+LEAVE_OUT: Final = "fill them with the right values, or leave their rows out of the file"
+"""The remedy where the loss cannot drop them."""
 
 
 class BadFile(Exception):  # noqa: N818 - as the client's errors: the name says what happened

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, recut
-from lossd_client.cli.files.errors import FILL, BadFile
+from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 
 _ROWS: Final = 1 << 12
@@ -107,15 +107,13 @@ class JsonLinesFile(DataFile):
                 return array
         except (ValueError, OverflowError):  # lists of different lengths, for example
             pass
-        found = [
-            _read(row[column.name], self._where(column, line), column.nulls, shape) for line, row in rows
-        ]
+        found = [_read(row[column.name], self._where(column, line), column, shape) for line, row in rows]
         return np.array(found)
 
 
-def _read(value: Any, where: str, nulls: bool, shape: tuple[int, ...]) -> NDArray[Any]:  # noqa: ANN401
+def _read(value: Any, where: str, column: Column, shape: tuple[int, ...]) -> NDArray[Any]:  # noqa: ANN401
     """Read a row with a null or a word, or refuse it."""
-    plain = _plain(value, where, nulls)
+    plain = _plain(value, where, column)
     if value is None:
         return np.full(shape, plain)
     try:
@@ -133,13 +131,13 @@ def _described(shape: tuple[int, ...]) -> str:
     return f"a list of shape {list(shape)}" if shape else "no list"
 
 
-def _plain(value: Any, where: str, nulls: bool) -> Any:  # noqa: ANN401 - numbers, or lists of them
+def _plain(value: Any, where: str, column: Column) -> Any:  # noqa: ANN401 - numbers, or lists of them
     if isinstance(value, list):
-        return [_plain(item, where, nulls) for item in value]
-    if value is None and nulls:
+        return [_plain(item, where, column) for item in value]
+    if value is None and column.nulls:
         return math.nan
     if value is None:
-        raise BadFile(f"{where}: there is a null. Where values are missing, {FILL}")
+        raise BadFile(f"{where}: there is a null. Where values are missing, {column.fill}")
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):

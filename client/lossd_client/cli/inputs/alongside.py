@@ -24,7 +24,7 @@ def compare(
     """Compare the unused columns that two files share, in the order in which rows were joined.
 
     Args:
-        scored: The logits or probabilities.
+        scored: The inputs.
         targets: The targets, from another file.
         used: The columns that are something else.
         joined: How the rows were joined; None if they go by their place.

@@ -1,4 +1,4 @@
-"""Stage 2 of `lossd report` and `lossd compare`: the other model's logits or probabilities."""
+"""Stage 2 of `lossd report` and `lossd compare`: the other model's outputs."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -61,7 +61,7 @@ def settled(
     Args:
         text: What the command line gives: files, or a column of the shards.
         choice: Its column, as far as it is known.
-        scored: The column of the logits or probabilities.
+        scored: The column of the inputs.
         files: The files of the first shard.
         rule: How it is found.
 
@@ -85,7 +85,7 @@ def files_of_shards(text: str | None, scored: Sequence[str], rule: BaselineRule)
 
     Args:
         text: The files, as the command line gives them; None if there are none.
-        scored: The file of each shard with the logits or probabilities.
+        scored: The file of each shard with the inputs.
         rule: How they are found.
 
     Raises:
@@ -104,7 +104,7 @@ def refuse_other_classes(scored: Source, baseline: Source, wanted: tuple[ColumnC
     """Refuse a baseline whose classes are others, or in another order, as far as columns' names tell.
 
     Args:
-        scored: The logits or probabilities.
+        scored: The inputs.
         baseline: The baseline's.
         wanted: How the columns of both were found.
 
@@ -140,9 +140,9 @@ def joined(
     """Join the rows of a shard's baseline to the shard's.
 
     Args:
-        scored: The shard's logits or probabilities.
+        scored: The shard's inputs.
         targets: Its targets.
-        baseline: The baseline's logits or probabilities, from another file.
+        baseline: The baseline's outputs, from another file.
         wanted: How columns of targets are found.
         used: The columns that are something else.
         ids: The columns by which rows are joined; empty to find them by name.

@@ -58,9 +58,9 @@ class LossOptions:
         typer.Option(
             metavar="sigmoid|exp|quality|iou|giou|diou|ciou",
             help="focal: What is raised to the power gamma. By default sigmoid. box: iou: the boxes' overlap "
-            "over their union; giou: less what the smallest box around both has beside them; diou: less "
-            "the distance of their centres; ciou: less that and the difference of their shapes. By "
-            "default iou.",
+            "over their union; giou: IoU, less the part of the smallest enclosing box that neither box "
+            "covers; diou: IoU, less the distance of their centres; ciou: less that and the difference "
+            "of their shapes. By default iou.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -101,8 +101,8 @@ class LossOptions:
         str | None,
         typer.Option(
             metavar="NUMBER",
-            help="dice and tversky: Added to the divisor, so that rows without any target or prediction have "
-            "a loss. By default 1.",
+            help="dice and tversky: Added to the divisor: the larger it is, the smaller are losses of small "
+            "objects. By default 1.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -110,8 +110,8 @@ class LossOptions:
         str | None,
         typer.Option(
             metavar="sample|class|all",
-            help="dice and tversky: What has one loss: each sample, an index of axis 0; each class, over all "
-            "samples; or all together. By default sample.",
+            help="dice and tversky: One loss for each sample, an index of axis 0; for each class, over all "
+            "samples; or for all together. By default sample.",
             rich_help_panel=_PANEL,
         ),
     ] = None

@@ -85,7 +85,7 @@ class FileOptions(LossOptions):
     ] = None
     weight: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Weights that broadcast to the logits.", rich_help_panel=_FILES),
+        typer.Option(metavar="FILE", help="Weights that broadcast to the losses.", rich_help_panel=_FILES),
     ] = None
     weight_column: Annotated[
         str | None,
@@ -99,7 +99,7 @@ class FileOptions(LossOptions):
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Which elements count: true and false, or 1 and 0, that broadcast to the logits.",
+            help="Which losses count: true and false, or 1 and 0, that broadcast to the losses.",
             rich_help_panel=_FILES,
         ),
     ] = None
@@ -144,7 +144,12 @@ class FileOptions(LossOptions):
         ),
     ] = None
     label_smoothing: Annotated[
-        float, typer.Option(metavar="E", help="Turn each target y into y (1 - E) + E / 2.")
+        float,
+        typer.Option(
+            metavar="E",
+            help="Turn each target y into y (1 - E) + E / 2; of cross_entropy and softmax_focal + E / C, "
+            "with C classes.",
+        ),
     ] = 0.0
     ignore_index: Annotated[
         str | None,
@@ -311,7 +316,7 @@ class ReportOptions(FileOptions):
         typer.Option(
             metavar="NAMES",
             help="Only these sections: totals,classes,groups,top,histogram,calibration,sweep,paired. By "
-            "default all that the inputs allow.",
+            "default all that the inputs allow, but sweep of bce.",
         ),
     ] = None
     top: Annotated[int | None, typer.Option(metavar="K", help="List this many of the worst: 20.", min=1)] = (

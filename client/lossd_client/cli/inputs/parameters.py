@@ -3,19 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import typer
 from numpy.typing import NDArray
 
 from lossd_client._calls.loss import Loss
 from lossd_client._calls.parameters import LOSSES, SHARED
+from lossd_client._calls.values import NORMALIZERS
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.formats import open_file
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.sources import ColumnChoice, seen
-
-_NORMALIZERS: Final = ("count", "weight", "positives")
 
 
 class ReductionName(StrEnum):
@@ -149,13 +148,13 @@ def _or(names: Sequence[str]) -> str:
 
 def normalizer_of(text: str) -> str | float:
     """Return --normalizer."""
-    if text in _NORMALIZERS:
+    if text in NORMALIZERS:
         return text
     try:
         return float(text)
     except ValueError:
         raise typer.BadParameter(
-            f"--normalizer: {text!r} is neither a number nor {', '.join(_NORMALIZERS)}"
+            f"--normalizer: {text!r} is neither a number nor {', '.join(NORMALIZERS)}"
         ) from None
 
 

@@ -27,7 +27,7 @@ from lossd_client.cli.inputs.baselines import (
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.joins import join
 from lossd_client.cli.inputs.options import FileOptions, ReportOptions
-from lossd_client.cli.inputs.parameters import TargetsFormatName
+from lossd_client.cli.inputs.parameters import TargetsFormatName, option_of
 from lossd_client.cli.inputs.shards import BASELINE, BROADCAST, EACH_ELEMENT, LABELS, Shard, Twice
 from lossd_client.cli.inputs.sources import (
     ColumnChoice,
@@ -41,7 +41,10 @@ from lossd_client.cli.inputs.sources import (
 )
 
 _PLURALS: Final = {"by": "groups", "cluster": "clusters"}
-_OWN_OPTIONS: Final = "name the columns by --logits-column and --targets-column"
+_OWN_OPTIONS: Final = (
+    "name the columns by --logits-column and --targets-column (several by --logits-columns and "
+    "--targets-columns)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Selection:
 
     Attributes:
         entries: The shards.
-        scored: The column of the logits or probabilities.
+        scored: The column of the inputs.
         targets: The column of the targets.
         others: The columns of the other tensors by name, in files of their own or in the shards.
         files: The files of these by name; None for a column of the shards.
@@ -62,6 +65,7 @@ class Selection:
         baseline: How another model's files are found and read.
         is_part: Whether the entries are some of an input's.
         losses: The losses, to which weights and masks broadcast.
+        not_given: The loss's parameters with a number for each class that the command line does not give.
     """
 
     entries: Sequence[Entry]
@@ -77,6 +81,7 @@ class Selection:
     baseline: BaselineRule = AS_IT_STANDS
     is_part: bool = False
     losses: Losses = EACH_ELEMENT
+    not_given: Sequence[str] = ()
 
     @classmethod
     def of(cls, options: FileOptions, entries: Sequence[Entry]) -> Self:
@@ -98,6 +103,7 @@ class Selection:
             column=options.targets_column,
             several=options.targets_columns,
             nulls=options.ignored() == "nan",
+            loss=loss,
         )
         others, files = {}, {}
         for name, file, column, kind in (
@@ -108,7 +114,8 @@ class Selection:
                 others[name], files[name] = ColumnChoice(name, f"--{name}-column", kind, column), file
         losses = Losses(loss, {"class_axis": options.class_axis, "per": options.per})
         by, ids = options.by or [], options.ids or []
-        return cls(entries, scored, targets, others, files, by, ids=ids, losses=losses)
+        not_given = _not_given(options)
+        return cls(entries, scored, targets, others, files, by, ids=ids, losses=losses, not_given=not_given)
 
     @classmethod
     def of_report(cls, options: ReportOptions, entries: Sequence[Entry]) -> Self:
@@ -192,12 +199,16 @@ class Selection:
         return replace(self, entries=[entry], files=others, is_part=True)
 
     def _unused(self, files: Sequence[DataFile]) -> list[str]:
-        """Return notes of columns named weight or mask that are not used, in the files of the first shard."""
+        """Return notes of what the loss could use, and does not, in the files of the first shard."""
+        remedies = {name: f"--{name}-column {name} uses it" for name in BROADCAST if name not in self.others}
+        of_classes = {
+            name: f"{option_of(name)} takes it, as numbers or from a file of its own"
+            for name in self.not_given
+        }
         return [
-            f"{file.location} has {name!r}, which is not used; --{name}-column {name} uses it"
-            for name in BROADCAST
-            if name not in self.others
+            f"{file.location} has {name!r}, which is not used; {remedy}"
             for file in {id(file): file for file in files}.values()
+            for name, remedy in (remedies if file.is_table else remedies | of_classes).items()
             if name in file.names
         ]
 
@@ -382,6 +393,14 @@ class Selection:
             refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
         if BASELINE in tensors:
             refuse_other_classes(scored, tensors[BASELINE], (self.scored, self.others[BASELINE]))
+
+
+def _not_given(options: FileOptions) -> list[str]:
+    """Return the loss's parameters with a number for each class that are not given."""
+    loss, given = options.known_loss, {**options.own_texts(), "pos_weight": options.pos_weight}
+    names = [name for name, parameter in loss.own.items() if parameter.kind == "numbers"]
+    names += ["pos_weight"] if "pos_weight" in loss.parameters else []
+    return [name for name in names if given.get(name) is None]
 
 
 def _flat(name: str, source: Source) -> Source:

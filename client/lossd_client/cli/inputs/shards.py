@@ -27,7 +27,7 @@ BROADCAST: Final = ("weight", "mask")
 
 
 BASELINE: Final = "baseline"
-"""The tensor with another model's logits or probabilities."""
+"""The tensor with another model's outputs."""
 EACH_ELEMENT: Final = Losses(LOSSES["bce"], {})
 """The losses of a loss that has one for each element."""
 _SAME_ORDER: Final = "are the rows in the same order? Else take it out of the one where it is not meant"
@@ -74,7 +74,7 @@ class Shard:
     """The tensors of a shard.
 
     Attributes:
-        tensors: The tensors' sources: the logits or probabilities first.
+        tensors: The tensors' sources: the inputs first.
         labels: The sources of the groups' labels, by name.
         join: How the targets' file was joined to the other, if it was.
         baseline_join: How the baseline's file was, likewise.
@@ -93,7 +93,7 @@ class Shard:
 
     @property
     def scored(self) -> Source:
-        """The logits or probabilities."""
+        """The inputs."""
         return next(iter(self.tensors.values()))
 
     @property

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from lossd_client._calls.arrays import widened
 from lossd_client._calls.loss import Loss
 from lossd_client._calls.parameters import INPUTS, LOSSES
 from lossd_client.cli.files.data_file import Block, Column, DataFile, Kind, joined
-from lossd_client.cli.files.errors import BadFile
+from lossd_client.cli.files.errors import FILL, LEAVE_OUT, BadFile
 
 LOGARITHMS: Final = "give their logarithms, of which the softmax is these probabilities again"
 """What to do with probabilities for a loss of softmax."""
@@ -167,7 +167,10 @@ class ColumnChoice:
             if self.role in _OF_ONE_COLUMN:
                 raise BadFile(f"{seen(file)}: a file for {self.option} has one column{self._where_else()}")
             other = other_form(file, self.role, self.loss)
-            raise BadFile(f"{seen(file)}: say by {self.option} which one holds the {self.role}{other}")
+            are_several = self.loss.row in ("classes", "box") and self.role in (*INPUTS, "targets")
+            or_several = f", or by {self.option}s which ones" if are_several else ""
+            what = f"say by {self.option} which one holds the {self.role}{or_several}"
+            raise BadFile(f"{seen(file)}: {what}{other}")
         hint = _did_you_mean(self.column, file)
         if "," in self.column:
             hint = f": several, a class each, are named by {self.option}s"
@@ -207,17 +210,25 @@ class ColumnChoice:
         return self._source(file, listed, is_stacked=True)
 
     def _source(self, file: DataFile, names: Sequence[str], is_stacked: bool = False) -> Source:
-        columns = tuple(Column(name, self.kind, self.nulls) for name in names)
+        columns = tuple(Column(name, self.kind, self.nulls, LEAVE_OUT) for name in names)
         if self.kind is not Kind.LABEL and any(name in file.unreadable for name in names):
             file.row_bytes(columns)  # raises, with the reason and the remedy
-        remedy = _instead_of_probabilities(self.loss)
+        if self._can_drop(Source(file, columns, is_stacked)):
+            columns = tuple(replace(column, fill=FILL) for column in columns)
+        remedy = instead_of_probabilities(self.loss)
         if self.role == "logits" and remedy and any(map(_says_probabilities, names)):
             what = f"{file.location}: {', '.join(names[:_SHOWN])} says that it holds probabilities"
             raise BadFile(f"{what}: {remedy}, or rename it if it holds logits")
         return Source(file, columns, is_stacked)
 
+    def _can_drop(self, source: Source) -> bool:
+        """Return whether --drop-unlabelled drops missing values: targets, of classes those that are ids."""
+        if self.role != "targets" or "ignore_index" not in self.loss.parameters:
+            return False
+        return self.loss.row != "classes" or source.dimensions == 1
 
-def _instead_of_probabilities(loss: Loss) -> str:
+
+def instead_of_probabilities(loss: Loss) -> str:
     """Return what to do with probabilities instead of taking them as logits; empty if they may be taken."""
     if "probabilities" in loss.inputs:
         return "give --probabilities"
@@ -356,7 +367,7 @@ def refuse_unlike(
     """Refuse logits and targets whose classes are in different orders.
 
     Args:
-        scored: The columns of the logits or probabilities.
+        scored: The columns of the inputs.
         targets: Those of the targets, or of another tensor.
         prefixes: The prefix of each, if it was named by one.
         name: The other tensor.

@@ -10,7 +10,7 @@ import numpy as np
 
 from lossd_client import LossClient, LossResult, StatusError
 from lossd_client._calls.loss import Losses
-from lossd_client._calls.shape_notes import notes_of
+from lossd_client._calls.shape_notes import BY_COUNT, notes_of
 from lossd_client._http.problems import relocated, with_detail
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.inputs.blocks import Inputs
@@ -160,19 +160,23 @@ class Rows:
         except StatusError as error:
             raise self._named(error, self._in_flight[0][0] if self._in_flight else ()) from None
 
-    def notes(self) -> list[str]:
-        """Return notes of the input's own shape and values, once all blocks were seen."""
-        return [*self._whole_shape_notes(), *self._ranges.notes()]
-
     def noted(self, result: LossResult) -> LossResult:
-        """Return a result with these notes.
+        """Return a result with notes of the whole input, once all blocks were seen.
 
         Raises:
             BadFile: The baseline's values are those of targets.
         """
         if self._ranges.of_targets is not None:
             raise self._not_a_baseline(self._ranges.of_targets)
-        return self._with_notes(result, self._whole_shape_notes())
+        return self._with_notes(result, [*self._whole_shape_notes(), *self._mean_notes()])
+
+    def _mean_notes(self) -> list[str]:
+        """Return a note on weights of classes that a mean, also that of a report, does not divide by."""
+        params = self._request.params
+        is_by_count = params.get("normalizer", "count") == "count"
+        has_mean = params["reduction"] == "mean" or "sections" in params
+        has_weights = self._request.by_index and params.get("class_weight") is not None
+        return [BY_COUNT] if is_by_count and has_mean and has_weights else []
 
     def _whole_shape_notes(self) -> list[str]:
         whole = {

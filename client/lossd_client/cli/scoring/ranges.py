@@ -9,11 +9,11 @@ from lossd_client._calls.arrays import forget, widened
 from lossd_client._calls.loss import Loss
 from lossd_client._calls.ranges import Within
 from lossd_client.cli.inputs.shards import BASELINE, Arrays
-from lossd_client.cli.inputs.sources import LOGARITHMS
+from lossd_client.cli.inputs.sources import instead_of_probabilities
 
 _BASELINE_WITHIN: Final = (
     "all logits of the baseline lie in [0, 1], and the others do not: if they are probabilities, its losses "
-    "are wrong; give the logits of both, or the {both}"
+    "are wrong; give the logits of both{other}"
 )
 
 
@@ -28,8 +28,8 @@ class Ranges:
 
     def __init__(self, role: str, loss: Loss, *, is_dense: bool) -> None:
         self._role, self._is_dense = role, is_dense
-        self._of_softmax = loss.row == "classes"
-        self._may_be_probabilities = role == "logits" and ("probabilities" in loss.inputs or self._of_softmax)
+        self._loss = loss
+        self._remedy = instead_of_probabilities(loss) if role == "logits" else ""
         self._size = self._rows = 0
         self._has_rows = False
         self._least, self._greatest = np.inf, -np.inf
@@ -79,20 +79,24 @@ class Ranges:
         if self._size < 2:
             return []
         if not self._is_within:
-            if not (self._may_be_probabilities and self._baseline.is_likely):
+            if not (self._remedy and self._baseline.is_likely):
                 return []
-            both = "logarithms of both" if self._of_softmax else "probabilities of both and --probabilities"
-            return [_BASELINE_WITHIN.format(both=both)]
-        if self._may_be_probabilities and self._least < self._greatest:
+            return [_BASELINE_WITHIN.format(other=self._other_form_of_both())]
+        if self._remedy and self._least < self._greatest:
             swapped = "; if they are targets, the files are swapped" if self._is_dense else ""
-            remedy = LOGARITHMS if self._of_softmax else "use --probabilities"
-            return [f"all logits lie in [0, 1]: if they are probabilities, {remedy}{swapped}"]
+            return [f"all logits lie in [0, 1]: if they are probabilities, {self._remedy}{swapped}"]
         if self._role == "probabilities" and self._is_dense and self._are_bits and not self._target_bits:
             return [
                 "all probabilities are 0 or 1, and the targets are not: if they are the targets, "
                 "the two are swapped"
             ]
         return []
+
+    def _other_form_of_both(self) -> str:
+        if self._loss.row == "classes":
+            return ", or the logarithms of both"
+        takes_both = "probabilities" in self._loss.inputs
+        return ", or the probabilities of both and --probabilities" if takes_both else ""
 
 
 class _Baseline(Within):

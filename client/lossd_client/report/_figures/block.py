@@ -7,15 +7,24 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lossd_client._calls.parameters import LOSSES
 from lossd_client._exact_sum import ExactSum
 from lossd_client.report._json import Json
 
+
+def _but_of(name: str) -> str:
+    """Return which losses have no such section."""
+    *first, last = [loss.name for loss in LOSSES.values() if name in loss.without]
+    return f"({', '.join(first)} and {last} have none)"
+
+
 _HOW: Final[Mapping[str, str]] = {
-    "classes": "sections=['classes'], with class_axis along the classes, which must not be axis 0",
+    "classes": "sections=['classes'], with class_axis along the classes, which must not be axis 0 "
+    + _but_of("classes"),
     "groups": "sections=['groups'] and the tensor groups, an id for each row",
     "top": "sections=['top'], and top= the number of rows and elements to list",
     "histogram": "sections=['histogram']",
-    "calibration": "sections=['calibration'], of a loss of logits or probabilities",
+    "calibration": f"sections=['calibration'] {_but_of('calibration')}",
     "sweep": "sweep={'gamma': [0.0, 1.0, 2.0]} for focal, or sections=['sweep'] for bce",
     "paired": "sections=['paired'] and the tensor baseline, another model's inputs",
 }
@@ -63,19 +72,20 @@ class Block:
             self._arrays[name] = np.asarray(self.fields[name], dtype=np.int64)
         return self._arrays[name]
 
-    def block(self, name: str, wanted_by: str = "") -> "Block":
+    def block(self, name: str, wanted_by: str, also: str = "") -> "Block":
         """Return a mapping within this one.
 
         Args:
             name: Its name, that of a section too.
             wanted_by: What needs it, for the error.
+            also: What else it takes, likewise.
 
         Raises:
             MissingSectionError: There is none.
         """
         if name not in self.fields:
             raise MissingSectionError(
-                f"the report has no {name} {wanted_by}; ask for both, with {_HOW[name]}"
+                f"the report has no {name} {wanted_by}; ask for both, with {_HOW[name]}{also}"
             )
         if name not in self._blocks:
             self._blocks[name] = Block(self.fields[name])

@@ -13,6 +13,7 @@ from lossd_client.report._figures.curves import Area, PrecisionRecallPoint, RocP
 from lossd_client.report._figures.figures import class_place, worst_first
 
 _BINS_OF_VALUES: Final = 64
+_FEWER_BINS: Final = "; calibration_bins must be a number, and classes times bins at most 262,144"
 
 Floats = NDArray[np.float64]
 
@@ -262,7 +263,7 @@ class Calibration(ScoreBins):
             MissingSectionError: The report has none; with `calibration_bins=exact` there are none, nor where
                 rows of classes have so many that those times the bins are more than 262,144.
         """
-        return ClassCalibrations(self._block.block("classes", "in calibration"), self.soft)
+        return ClassCalibrations(self._block.block("classes", "in calibration", _FEWER_BINS), self.soft)
 
 
 class ClassCalibrations(Sequence[ScoreBins]):

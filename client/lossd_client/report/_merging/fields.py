@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lossd_client._exact_sum import ExactSum
 from lossd_client.report._json import Json, floats_as_json
+from lossd_client.report._merging.difference import difference
 from lossd_client.report._merging.keys import Keys, Places
 from lossd_client.report._merging.layout import Path, at
 from lossd_client.report._merging.sums import SumArray, lengthened
@@ -148,7 +149,4 @@ class Terms(_Numbers):
 
 def unlike(path: Path, mine: object, its: object) -> ValueError:
     """Return the error for reports that differ in a field; of mappings, it names the items that differ."""
-    if isinstance(mine, Mapping) and isinstance(its, Mapping):
-        names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
-        mine, its = ({name: each.get(name) for name in names} for each in (mine, its))
-    return ValueError(f"reports of different {'.'.join(path)} cannot be merged: {mine!r} and {its!r}")
+    return ValueError(f"reports of different {'.'.join(path)} cannot be merged: {difference(mine, its)}")
