@@ -183,6 +183,42 @@ def test_parameters_of_sections_that_a_loss_lacks_are_not_asked(
     assert _query(answer).get("calibration_bins") == (["10"] if has_bins else None)
 
 
+def test_what_a_report_refuses_is_not_asked(page: Page, arrays: Arrays) -> None:
+    _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    page.get_by_label("loss", exact=True).select_option("dice")
+    expect(page.get_by_label("smooth", exact=True)).to_be_visible()
+    expect(page.get_by_label("per", exact=True)).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "place"),
+    [
+        ("mask_logits", np.float32, "logits"),
+        ("logits_mask", np.float32, "logits"),
+        ("logits_mask", np.bool_, "mask"),
+        ("mask_targets", np.uint8, "targets"),
+        ("targets_mask", np.bool_, "mask"),
+        ("mask", np.float32, "mask"),  # the server says which types it takes
+    ],
+)
+def test_arrays_of_segmentation_have_their_places(
+    page: Page, files: Path, name: str, dtype: type[np.generic], place: str
+) -> None:
+    np.save(files / f"{name}.npy", np.zeros((4, 1, 8, 8), dtype))
+    _choose(page, files / f"{name}.npy")
+    assert _place(page, f"{name}.npy") == place
+
+
+def test_ids_are_of_classes_while_there_are_no_other_targets(page: Page, arrays: Arrays, files: Path) -> None:
+    np.save(files / "ce_ids.npy", np.arange(400) % len(CLASSES))
+    _choose(page, arrays.path("logits.npy"), files / "ce_ids.npy")
+    assert _place(page, "ce_ids.npy") == "targets"
+    expect(page.get_by_label("The targets are class ids")).to_be_checked()
+    _choose(page, arrays.path("targets.npy"))
+    assert _place(page, "targets.npy") == "targets"
+    assert _place(page, "ce_ids.npy") == "ids"
+
+
 def test_a_place_has_one_file(page: Page, arrays: Arrays) -> None:
     _choose(page, arrays.path("logits.npy"), arrays.path("better.npy"))
     page.get_by_label("What better.npy is").select_option("probabilities")
@@ -257,7 +293,7 @@ _UNUSABLE: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
     "complex.npy": (lambda path: np.save(path, np.zeros(3, complex)), "complex128"),
     "cut.npy": (_cut, "damaged"),
     "empty.npy": (lambda path: path.write_bytes(b""), "is empty"),
-    "other.json": (lambda path: path.write_text('{"a": 1}'), "neither a report"),
+    "other.json": (lambda path: path.write_text('{"a": 1}'), "Reports are written by lossd report"),
     "image.png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\r"), "not known"),
 }
 
@@ -347,6 +383,32 @@ def test_class_ids_of_a_classifier_are_told_by_their_shape(page: Page, arrays: A
     expect(page.get_by_text("share that is right").first).to_be_visible()
     page.get_by_label("loss", exact=True).select_option("bce")
     expect(choice).to_be_checked()
+
+
+def test_class_ids_of_images_are_along_another_axis(page: Page, files: Path) -> None:
+    np.save(files / "logits.npy", np.zeros((6, 3, 8, 8), np.float32))
+    np.save(files / "labels.npy", np.zeros((6, 8, 8), np.int64))
+    _choose(page, files / "logits.npy", files / "labels.npy")
+    page.get_by_label("loss", exact=True).select_option("cross_entropy")
+    remedy = "If the classes are along axis 1, set class_axis to 1"
+    expect(page.locator("#misfits")).to_contain_text(remedy)
+    page.get_by_text("More parameters", exact=True).click()
+    page.get_by_label("class_axis", exact=True).fill("1")
+    expect(page.locator("#misfits")).to_be_empty()
+    page.get_by_label("targets_format", exact=True).select_option("dense")
+    expect(page.locator("#misfits")).to_contain_text("[6, 8, 8] does not fit")
+    page.get_by_label("targets_format", exact=True).select_option("by default")
+    report, answer = _run(page, "cross_entropy")
+    assert report["totals"]["count"] == 6 * 8 * 8
+    assert "targets_format" not in _query(answer)
+
+
+def test_integers_are_not_said_to_be_none(page: Page, arrays: Arrays, files: Path) -> None:
+    np.save(files / "labels.npy", np.zeros(400, np.int64))
+    _choose(page, arrays.path("logits.npy"), files / "labels.npy")
+    page.get_by_label("loss", exact=True).select_option("box")
+    expect(page.locator("#misfits")).to_contain_text("Both must have the same shape")
+    expect(page.locator("#misfits")).not_to_contain_text("integers")
 
 
 def test_boxes_are_told_by_their_names(page: Page, files: Path) -> None:
@@ -463,7 +525,7 @@ def test_after_a_run_the_next_model_can_be_its_baseline(page: Page, arrays: Arra
     _run(page)
     _is_shown(page, "logits.npy")
     _choose(page, files / "retrained-logits.npy")
-    page.get_by_role("button", name="Score logits.npy against it instead").click()
+    page.get_by_role("button", name="Score logits.npy against retrained-logits.npy instead").click()
     assert _place(page, "logits.npy") == "logits"
     assert _place(page, "retrained-logits.npy") == "baseline"
     report, answer = _run(page)
@@ -482,7 +544,7 @@ def test_before_a_run_a_second_model_is_what_is_compared_with(
     assert _place(page, name) == "baseline"
     expect(page.get_by_role("button", name=_GO)).to_be_enabled()
     if is_instead:
-        page.get_by_role("button", name="Use it instead of logits.npy").click()
+        page.get_by_role("button", name=f"Score {name} alone, without logits.npy").click()
         assert _place(page, name) == "logits"
         expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(2)
     report, _ = _run(page)
@@ -546,6 +608,7 @@ def test_own_files_take_the_place_of_the_examples(page: Page, arrays: Arrays) ->
 @pytest.mark.parametrize(
     ("name", "wrong", "said", "right"),
     [
+        ("class_weight", "abc", "Write numbers with commas between them.", "1, 2, 1, 1, 1, 1"),
         ("pos_weight", "abc", "Write a number, or numbers with commas between them.", "2"),
         ("normalizer", "colour", "Write count, or weight, or positives, or a number.", "positives"),
         ("ignore_index", "none", "Write nan, or a number.", "nan"),
@@ -555,6 +618,8 @@ def test_what_is_no_number_is_said_at_its_place(
     page: Page, arrays: Arrays, watch: Watch, name: str, wrong: str, said: str, right: str
 ) -> None:
     _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
+    loss = "cross_entropy" if name == "class_weight" else "bce"
+    page.get_by_label("loss", exact=True).select_option(loss)
     page.get_by_text("More parameters").click()
     field = page.get_by_label(name, exact=True)
     field.fill(wrong)
@@ -564,7 +629,9 @@ def test_what_is_no_number_is_said_at_its_place(
     assert field.evaluate("(each) => each.validationMessage") == said
     assert not [each for each in watch.requests if each.startswith("POST")]
     field.fill(right)
-    _run(page)
+    with page.expect_response(lambda each: urlsplit(each.url).path == f"/{loss}") as asked:
+        page.get_by_role("button", name=_GO).click()
+    assert name in _query(asked.value)
 
 
 # ---- Keys
@@ -727,6 +794,20 @@ def test_an_error_names_the_place_and_the_remedy(page: Page, arrays: Arrays, wat
     expect(alert).to_contain_text("targets, row 17, class 3")
     expect(alert).to_contain_text("target_out_of_range")
     expect(alert).to_be_in_viewport()
+    expect(page.locator("#said")).to_be_empty()
+
+
+@pytest.mark.parametrize("wrong", ["pred_boxes", "gt_boxes"])
+def test_an_error_in_a_box_names_its_coordinate(page: Page, files: Path, watch: Watch, wrong: str) -> None:
+    watch.allow("status of 422")
+    for name in ("pred_boxes", "gt_boxes"):
+        boxes = np.tile([0.0, 0.0, 2.0, 2.0], (9, 1))
+        boxes[7, 2] = -5.0 if name == wrong else 2.0
+        np.save(files / f"{name}.npy", boxes)
+    _choose(page, files / "pred_boxes.npy", files / "gt_boxes.npy")
+    page.get_by_label("loss", exact=True).select_option("box")
+    page.get_by_role("button", name=_GO).click()
+    expect(page.get_by_role("alert")).to_contain_text("row 7, coordinate 2: -5 is less than the box's x1")
 
 
 def test_an_upload_tells_its_progress_and_is_cancelled(page: Page, files: Path) -> None:

@@ -401,7 +401,6 @@ def test_the_remedy_for_a_compressed_file_unpacks_it(page: Page, files: Path, na
     [
         ("targets.npy", b"not an array\n", "is no .npy file"),
         ("image.png", b"\x89PNG\r\n\x1a\n\0\0\0\r", "not known"),
-        ("other.json", b'{"a": 1}', "neither a report"),
         ("run.zip", b"PK\x05\x06" + bytes(18), "not known"),
     ],
 )

@@ -112,6 +112,17 @@ def test_the_worst_class_and_rows_are_in_sight(
     assert _names(_section(page, "classes").locator("table.lossd-sortable").first)[0] == CLASSES[BAD_CLASS]
 
 
+@pytest.mark.parametrize("width", [1280, 1920, 2560])
+def test_tables_are_whole_where_there_is_room(
+    page: Page, client: LossClient, arrays: Arrays, add: Add, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    add(first=_report(client, arrays))
+    for name in ("Classes", "Calibration by class"):
+        box = page.get_by_role("region", name=name, exact=True)
+        assert box.evaluate("(each) => each.scrollWidth - each.clientWidth") == 0
+
+
 def test_tables_are_sorted_by_their_headers(page: Page, client: LossClient, arrays: Arrays, add: Add) -> None:
     report = _report(client, arrays)
     add(first=report)

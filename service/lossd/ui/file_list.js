@@ -78,7 +78,7 @@ export class FileList {
     if (scored.length) this.#sayReplaced(item, scored);
     const holder = this.items.find((other) => isOfSameSlot(other, item));
     if (holder?.isByType)
-      holder.place = ""; // its name said nothing, and this one's does
+      holder.place = placeByName(holder.found); // this one's name says more
     else if (holder) item.place = "";
   }
 
@@ -98,7 +98,9 @@ export class FileList {
       item.place = "baseline";
       this.#say(
         `${nameOf(item)} is taken as another model's outputs, which ${nameOf(inputs.item)} is compared with.`,
-        button(`Use it instead of ${nameOf(inputs.item)}`, () => this.#swap(item, inputs.item.place, inputs)),
+        button(`Score ${nameOf(item)} alone, without ${nameOf(inputs.item)}`, () =>
+          this.#swap(item, inputs.item.place, inputs),
+        ),
       );
     }
   }
@@ -114,7 +116,7 @@ export class FileList {
       `${nameOf(item)} takes the place of ${names}, whose run stays in the list of runs, to compare with.`,
       ...(instead
         ? [
-            button(`Score ${nameOf(inputs.item)} against it instead`, () =>
+            button(`Score ${nameOf(inputs.item)} against ${nameOf(item)} instead`, () =>
               this.#swap(item, "baseline", null, inputs),
             ),
           ]

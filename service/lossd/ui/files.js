@@ -221,8 +221,8 @@ function jsonFile(file, text) {
   if (Array.isArray(document) && document.every((item) => typeof item === "string")) {
     return { file, kind: "lines", lines: document };
   }
-  throw savedAgain(
-    file.name,
-    "is JSON, but neither a report (of lossd report --out, or this page) nor a list of names",
+  throw new UnusableFile(
+    `${shown(file.name)} is JSON, but neither a report nor a list of names. ` +
+      "Reports are written by lossd report --out, and downloaded from this page.",
   );
 }

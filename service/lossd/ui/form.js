@@ -243,6 +243,7 @@ class Form {
 
   /** @param {unknown} error */
   #fail(error) {
+    this.#say(""); // the problem is said
     this.#problems.replaceChildren(problemElement(error));
     this.#problems.scrollIntoView({ block: "nearest" });
   }

@@ -11,8 +11,8 @@ import { element } from "./elements.js";
  * }} Control
  */
 
-/** Those that have no control: a report has no use for them, or the files say them. */
-const NOT_ASKED = ["reduction", "axis", "report", "first_row", "group_names", "sweep"];
+/** Those that have no control: a report has no use for them, or one value alone, or the files say them. */
+const NOT_ASKED = ["reduction", "axis", "per", "report", "first_row", "group_names", "sweep"];
 
 /** Those that one section of a report alone uses, and the section. @type {Readonly<Record<string, string>>} */
 const SECTION_OF = { calibration_bins: "calibration" };
@@ -119,12 +119,16 @@ function codeOf(summary) {
  */
 function inputOf({ name, values, default: usual }, id) {
   const attributes = { id, name, "aria-describedby": `${id}-note` };
-  const words = wordsOf(values);
-  if (values["type"] === "string" && words.length) {
+  const schemas = schemasOf(values);
+  const words = schemas.flatMap(wordsOf);
+  if (schemas.every(isOfWords)) {
     const options = words.map((word) =>
       element("option", { value: word, selected: word === usual ? "" : null }, [word]),
     );
-    return element("select", attributes, options);
+    return element("select", attributes, [
+      ...(usual === null ? [element("option", { value: "" }, ["by default"])] : []),
+      ...options,
+    ]);
   }
   if (values["type"] === "boolean") {
     return element("input", { ...attributes, type: "checkbox", checked: usual === true ? "" : null });
@@ -142,12 +146,20 @@ function inputOf({ name, values, default: usual }, id) {
 }
 
 /**
- * A schema, and those of which a value fits one.
+ * The schemas of which a value fits one.
  * @param {Schema} values
  * @returns {readonly Schema[]}
  */
 function schemasOf(values) {
-  return [values, .../** @type {Schema[]} */ (values["oneOf"] ?? [])];
+  return /** @type {Schema[]} */ (values["oneOf"] ?? [values]);
+}
+
+/**
+ * Whether a schema allows words of a list alone, or null.
+ * @param {Schema} schema
+ */
+function isOfWords(schema) {
+  return schema["type"] === "null" || wordsOf(schema).length > 0;
 }
 
 /**
@@ -161,11 +173,14 @@ function complaint(text, values) {
   const types = schemas.flatMap(({ type }) => type);
   const isFree = schemas.some((each) => each["type"] === "string" && !each["enum"]);
   const word = valueOf(text);
-  if (word === "" || typeof word !== "string" || isFree || !/number|integer/.test(types.join())) return "";
+  const isNumber = /number|integer/.test(types.join());
+  const isList = types.includes("array");
+  if (word === "" || typeof word !== "string" || isFree || !(isNumber || isList)) return "";
   const words = schemas.flatMap(wordsOf);
   if (words.includes(word)) return "";
-  const numbers = types.includes("array") ? "a number, or numbers with commas between them" : "a number";
-  return `Write ${[...words, numbers].join(", or ")}.`;
+  if (isNumber) words.push("a number");
+  if (isList) words.push("numbers with commas between them");
+  return `Write ${words.join(", or ")}.`;
 }
 
 /**

@@ -61,7 +61,8 @@ const NPY_WORDS = [
   ["targets", /\b(targets?|labels?|gt|truth)\b.*\bb?box(es)?\b|\bb?box(es)?\b.*\b(targets?|labels?|gt|truth)\b/],
   ["boxes", /\bb?box(es)?\b/],
   ["weight", /\bweights?\b/],
-  ["mask", /\b(mask|valid)\b/],
+  // The last word says what it is: mask_targets are the targets of a mask.
+  ["mask", /\b(mask|valid)\b(?!.*\b(logits?|probs?|preds?|targets?|labels?|gt|truth)\b)/],
   ["groups", /\b(groups?|cameras?|sites?|slices?|domains?)\b/],
   ["targets", /\b(class(es)? ids?|class(es)?|cls)\b/],
   ["ids", /\bids?\b/],
@@ -81,9 +82,11 @@ const LINES_WORDS = [
  * @param {Found} found
  * @returns {Place}
  */
-export function placeByName({ kind, file }) {
-  const rules = kind === "npy" ? NPY_WORDS : kind === "lines" ? LINES_WORDS : [];
-  return placeIn(rules, stem(file.name));
+export function placeByName(found) {
+  const rules = found.kind === "npy" ? NPY_WORDS : found.kind === "lines" ? LINES_WORDS : [];
+  const name = stem(found.file.name);
+  const likely = isFloat(found) ? rules.filter(([place]) => place !== "mask") : rules;
+  return placeIn(likely, name) || placeIn(rules, name);
 }
 
 /**
@@ -102,7 +105,7 @@ function placeIn(rules, name) {
 
 /**
  * The places that types leave to files whose names say nothing: logits are never integers, and of two files
- * one is the targets.
+ * one is the targets. Without other targets, ids may be those of classes.
  * @param {readonly Item[]} items
  * @returns {[Item, Place][]}
  */
@@ -118,6 +121,8 @@ export function placeByType(items) {
   if (!inputs && float && floats.length === 0 && (hasTargets || isTargets)) found.push([float, "logits"]);
   const other = inputs ?? found[0]?.[0];
   if (isTargets && other && canBeTargets(whole.found, other.found)) found.push([whole, "targets"]);
+  const ids = hasTargets || whole ? undefined : items.find(({ place }) => place === "ids");
+  if (inputs && ids && canBeClassIds(ids.found, inputs.found)) found.push([ids, "targets"]);
   return found;
 }
 
@@ -138,9 +143,19 @@ function isFloat(found) {
  */
 function canBeTargets(targets, inputs) {
   if (targets.kind !== "npy" || inputs.kind !== "npy") return false;
+  return same(targets.head.shape, inputs.head.shape) || canBeClassIds(targets, inputs);
+}
+
+/**
+ * Whether shapes fit, of class ids.
+ * @param {Found} targets
+ * @param {Found} inputs
+ */
+function canBeClassIds(targets, inputs) {
+  if (targets.kind !== "npy" || inputs.kind !== "npy") return false;
   const { dtype, shape } = targets.head;
   const its = inputs.head.shape;
-  return same(shape, its) || (isInteger(dtype) && its.some((_, axis) => same(shape, without(its, axis))));
+  return isInteger(dtype) && its.some((_, axis) => same(shape, without(its, axis)));
 }
 
 /**
@@ -277,14 +292,8 @@ export function misfits(items, classAxis, hasClassIds, lossOf) {
     const areIds = hasClassIds ?? targets.shape.length < shape.length;
     const expected = areIds ? without(shape, axis) : shape;
     const remedy = areIds
-      ? `Class ids have shape ${shapeText(expected)}.`
-      : targets.shape.length === shape.length - 1 && shape[axis] === 1
-        ? "Add the axis of the class, by targets[:, None]."
-        : targets.shape.length === shape.length - 1
-          ? "Class ids must be saved as integers, as by targets.astype(np.int64)."
-          : isTurned(targets.shape, shape)
-            ? "Both must have the same shape: turn one of them, as by targets.T."
-            : "Both must have the same shape: are the files of different runs?";
+      ? idsRemedy(targets.shape, shape, axis)
+      : targetsRemedy(targets, shape, axis, lossOf);
     check("targets", targets.shape, same(targets.shape, expected), remedy);
   }
   const baseline = headAt(items, "baseline");
@@ -304,6 +313,36 @@ export function misfits(items, classAxis, hasClassIds, lossOf) {
     if (head) check(name, head.shape, broadcasts(head.shape, losses), remedy);
   }
   return [...found, ...lengthMisfits(items, shape[0] ?? 0, shape.length > 1 ? (shape[axis] ?? null) : null)];
+}
+
+/**
+ * What to do about class ids whose shape does not fit.
+ * @param {readonly number[]} ids
+ * @param {readonly number[]} shape The inputs'.
+ * @param {number} axis That of the classes.
+ */
+function idsRemedy(ids, shape, axis) {
+  const other = shape.findIndex((_, place) => place > 0 && same(ids, without(shape, place)));
+  return other < 0
+    ? `Class ids have shape ${shapeText(without(shape, axis))}.`
+    : `If the classes are along axis ${other}, set class_axis to ${other}, under More parameters.`;
+}
+
+/**
+ * What to do about targets of elements whose shape does not fit.
+ * @param {ArrayHead} targets
+ * @param {readonly number[]} shape The inputs'.
+ * @param {number} axis That of the classes.
+ * @param {LossOf} lossOf
+ */
+function targetsRemedy({ dtype, shape: its }, shape, axis, lossOf) {
+  if (lossOf !== "box" && its.length === shape.length - 1) {
+    if (shape[axis] === 1) return "Add the axis of the class, by targets[:, None].";
+    if (!isInteger(dtype)) return "Class ids must be saved as integers, as by targets.astype(np.int64).";
+  }
+  return isTurned(its, shape)
+    ? "Both must have the same shape: turn one of them, as by targets.T."
+    : "Both must have the same shape: are the files of different runs?";
 }
 
 const BY_ROW = "A value for each row has shape [N, 1].";

@@ -27,26 +27,29 @@ export function problemElement(error) {
     ({ detail: its, pointer }) => !(its === detail && /^(\/reports\b|$)/.test(pointer)),
   );
   const remedy = error instanceof UnusableFile ? error.remedy : undefined;
+  // The last number of a box's place is no class.
+  const last = /\bbox|\bcoordinate/.test(detail) ? "coordinate" : "class";
   const ids = [known?.code, known?.request_id && `request ${known.request_id}`].filter(Boolean).join(", ");
   return element("div", { class: "problem", role: "alert" }, [
     element("p", { class: "problem-title" }, [first]),
     ...rest.map((sentence) => element("p", {}, [sentence])),
     ...(remedy ? [element("p", {}, [`${remedy.lead}: `, element("code", {}, [remedy.command])])] : []),
-    ...(places.length ? [element("ul", {}, places.map(placeItem))] : []),
+    ...(places.length ? [element("ul", {}, places.map((place) => placeItem(place, last)))] : []),
     ...(ids ? [element("p", { class: "note" }, [ids])] : []),
   ]);
 }
 
-/** @param {{ pointer: string, detail: string }} item */
-function placeItem({ pointer, detail }) {
-  return element("li", {}, [element("strong", {}, [placeText(pointer)]), `: ${detail}`]);
+/** @param {{ pointer: string, detail: string }} item @param {string} last What the last axis is of. */
+function placeItem({ pointer, detail }, last) {
+  return element("li", {}, [element("strong", {}, [placeText(pointer, last)]), `: ${detail}`]);
 }
 
 /**
  * A JSON pointer for people: "/targets/17/3" is "targets, row 17, class 3".
  * @param {string} pointer
+ * @param {string} last What the last axis is of.
  */
-export function placeText(pointer) {
+function placeText(pointer, last) {
   const [name = "", ...indices] = pointer
     .split("/")
     .slice(1)
@@ -54,5 +57,5 @@ export function placeText(pointer) {
   if (name === "") return "The request";
   if (!indices.every((index) => /^\d+$/.test(index))) return [name, ...indices].join(", ");
   if (indices.length > 2) return `${name}, row ${indices[0]}, at [${indices.slice(1).join(", ")}]`;
-  return [name, ...indices.map((index, axis) => `${axis === 0 ? "row" : "class"} ${index}`)].join(", ");
+  return [name, ...indices.map((index, axis) => `${axis === 0 ? "row" : last} ${index}`)].join(", ");
 }

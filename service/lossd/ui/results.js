@@ -19,9 +19,8 @@ import { Countdown, isLater, reasonOf, secondsOf, sleep } from "./waiting.js";
  */
 const PARTS = Object.entries({
   whole: ["totals", "comparison"],
-  first: ["classes", "groups"],
-  second: ["top", "paired", "histogram"],
-  third: null,
+  first: ["classes", "groups", "top"],
+  second: null,
 });
 
 /** How often a view is asked for while the server says later. */
@@ -180,7 +179,7 @@ class Results {
     return element("div", { class: "result-head" }, [
       title,
       element("div", { class: "row" }, [
-        button(baseline ? `Download ${run.name}` : "Download the report", () => download(run)),
+        button(`Download the report${baseline ? ` of ${run.name}` : ""}`, () => download(run)),
         ...(others.length ? [this.#choice(run, others, baseline)] : []),
       ]),
     ]);

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from client.report.pages import NASTY, Page, full, nasty, odd
+from client.report.pages import NASTY, Page, full, nasty, odd, report_of
 from lossd_client import LossClient, LossResult
 from lossd_client.report import Report
-from lossd_client.report._drawing.html import report_html, report_page, result_html
+from lossd_client.report._drawing.html import report_fragment, report_html, report_page, result_html
 from lossd_client.testing import FakeTransport
 
 REPORTS: dict[str, Callable[[], Report]] = {
@@ -152,6 +152,26 @@ def test_a_histogram_has_every_loss_once(reports: dict[str, Report]) -> None:
         for place, word in (("zero", "0"), ("infinite", "Infinity"), ("nan", "NaN")):
             if section[place]:
                 assert f" {section[place]} are {word}." in html
+
+
+def test_quantiles_are_no_greater_than_the_greatest_loss() -> None:
+    x = np.full((40, 1), math.log(math.e - 1) + 1e-9)  # a loss of 1, the least of its bin
+    report = report_of(inputs=x, targets=np.zeros_like(x), sections=("top", "histogram"), top=5)
+    html = report_fragment(report)
+    assert report.quantile(0.99) == 1 + 1 / 32
+    greatest = f"{report.top_elements[0].loss:.3g}"
+    assert re.findall(r">99 %: (\S+)</text>", html) == [greatest, greatest]
+    assert html.count("Dashed lines: quantiles. 90 %: nine in ten losses are at most this.") == 2
+
+
+def test_a_narrow_histogram_has_the_ends_of_its_axis() -> None:
+    x = np.linspace(-0.8, -0.6, 30)[:, None]
+    html = report_fragment(report_of(inputs=x, targets=np.zeros_like(x), sections=("histogram",)))
+    [picture] = re.findall(r"<svg[^>]*aria-label=\"Losses of elements\".*?</svg>", html, re.DOTALL)
+    below = [float(label) for label in re.findall(r'y="231"[^>]*>([^<]*)</text>', picture)]
+    losses = np.logaddexp(0, x)
+    assert len(below) == 2
+    assert below[0] <= losses.min() < losses.max() <= below[1]
 
 
 def test_many_classes_and_groups_stay_readable() -> None:

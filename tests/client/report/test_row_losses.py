@@ -214,6 +214,19 @@ def test_pages_are_drawn(loss: str) -> None:
             _ = report.calibration
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_positives_are_shown_where_elements_are_positive(loss: str) -> None:
+    document = scored(loss, **drawn(loss), groups=RANDOM.integers(0, 3, 60)).to_dict()
+    document.pop("calibration", None)  # it has those of each class
+    are_shown = not LOSSES[loss].row and LOSSES[loss].targets == "probability"
+    assert Page(report_page(Report(document))).texts.count("positives") == (4 if are_shown else 0)
+
+
+def test_what_a_mean_divides_by_is_shown() -> None:
+    report = scored("dice", {"normalizer": "positives"}, **drawn("dice"))
+    assert "positives" in Page(report_page(report)).texts
+
+
 def test_positions_and_boxes_have_their_names() -> None:
     logits = RANDOM.normal(size=(6, 3, 4, 2))
     pixels = scored(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from html import unescape
 from typing import Any
 
@@ -132,6 +133,43 @@ def test_the_worst_row_stands_beside_an_average_one(row: str, shape: tuple[int, 
     assert f"The loss of a row is the {row} of the losses of its elements (row={row})." in report_fragment(
         report
     )
+
+
+@pytest.mark.parametrize(("top", "least"), [(20, ""), (5, "at least ")])
+def test_rows_that_share_the_greatest_loss_are_counted(top: int, least: str) -> None:
+    x = np.zeros((30, 1), dtype=np.float32)
+    x[16:23] = 3
+    report = report_of(inputs=x, targets=np.zeros_like(x), sections=("top",), top=top)
+    losses = bce(x, 0.0)
+    figures = f"{losses[16, 0]:.3g} ({losses[16, 0] / losses.mean():.2g} times an average row)"
+    said = f"Row 16 and {least}{min(top, 7) - 1} others have the greatest loss, {figures}."
+    assert said in lead(report)
+    ids = [f"image-{row}" for row in range(30)]
+    named = report_of(inputs=x, targets=np.zeros_like(x), sections=("top",), top=top, ids=ids)
+    assert f"image-16 and {least}" in lead(named)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        (
+            lambda x: x - 0.5,
+            r"Against the baseline it is worse by \S+ \(95 % interval of the difference \S+ to ",
+        ),
+        (lambda x: x + 0.5, r"Against the baseline it is better by \S+ \("),
+        (
+            lambda x: 1.01 * x[::-1],
+            r"The mean is \S+ lower than the baseline's, but not surely: .+, holds 0\.",
+        ),
+        (lambda x: x, r"The mean is the baseline's\."),
+    ],
+)
+def test_a_difference_from_the_baseline_is_as_sure_as_its_interval(
+    baseline: Callable[[Array], Array], said: str
+) -> None:
+    x, _ = arrays(7, 50, 3)
+    report = report_on(x, np.zeros_like(x), baseline=baseline(x), sections=("paired",))
+    assert re.search(said, lead(report))
 
 
 def test_of_rows_with_other_elements_nothing_is_said_that_is_not_known() -> None:

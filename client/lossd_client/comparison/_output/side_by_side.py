@@ -11,7 +11,7 @@ from lossd_client.comparison._view import ComparisonView
 from lossd_client.report._drawing.calibration import reliability
 from lossd_client.report._drawing.html import page, report_page
 from lossd_client.report._drawing.markup import escaped, spanned, tag, text
-from lossd_client.report._drawing.names import class_name, group_ids, is_by_row
+from lossd_client.report._drawing.names import class_name, group_ids, has_positives, is_by_row
 from lossd_client.report._drawing.paired import paired_groups, paired_lists, signs
 from lossd_client.report._drawing.section import LEVEL, Section
 from lossd_client.report._drawing.tables import MOST, Cell, Row, listing, scrolled, table, words
@@ -123,13 +123,14 @@ class SideBySide:
             ("95 % interval, by rows", *(_interval(each) for each in both), ""),
             ("standard error, by rows", *self._differing([each.stderr for each in both])),
         ]
-        rows += [
-            (name, *self._differing([getattr(each, name) for each in both]))
-            for name in _COUNTED
-            if name != "elements" or not is_by_row(self.new)
-        ]
+        rows += [(name, *self._differing([getattr(each, name) for each in both])) for name in self._counted()]
         listed = table(("figure", *self._head()), rows, caption="All rows")
         return Section("Both runs", scrolled(listed, "All rows"))
+
+    def _counted(self) -> list[str]:
+        elements = [] if is_by_row(self.new) else ["elements"]
+        positives = ["positives"] if has_positives(self.new) else []
+        return ["rows", *elements, "sum", *positives]
 
     def _head(self) -> tuple[str, str, str]:
         return (*self.names, "difference")
@@ -199,6 +200,9 @@ class SideBySide:
             (title, *self._differing([getattr(each, name) for each in both]))
             for name, title in figures.items()
         ]
+        if is_of_top_class and all(each.count for each in both):
+            rights = [each.positives / each.count for each in both]
+            rows.insert(0, ("share that is right", *self._differing(rights)))
         listed = table(("figure", *self._head()), rows, caption="Calibration of both")
         bins = [(name, each.reliability()) for name, each in zip(self.names, both, strict=True)]
         return Section(
@@ -208,7 +212,6 @@ class SideBySide:
         )
 
 
-_COUNTED: Final = ("rows", "elements", "sum", "positives")
 _CALIBRATED: Final = {
     "brier": "Brier score",
     "ece": "expected calibration error",

@@ -4,7 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 from lossd_client.report._drawing.markup import counted, figure, number, percent, tag, text
-from lossd_client.report._drawing.names import class_name, element_words, group_ids, group_name, is_by_row
+from lossd_client.report._drawing.names import (
+    class_name,
+    element_words,
+    group_ids,
+    group_name,
+    has_positives,
+    is_by_row,
+)
 from lossd_client.report._drawing.pictures import Bar, bars
 from lossd_client.report._drawing.section import LEVEL, NAMES_ALONE, Section
 from lossd_client.report._drawing.tables import Cell, Row, listing, words
@@ -24,12 +31,18 @@ def classes(report: ReportView, most: int) -> Section | None:
     found, total, nouns = report.classes.worst(most), len(report.classes), element_words(report)
     drawn = [Bar(class_name(report, each.index), each.mean, counted(each.count, *nouns)) for each in found]
     rows = [(words(class_name(report, each.index)), *_figures(each, report)) for each in found]
-    head = ["class", "mean", "share of the sum", "times the mean", nouns[1], "positives", "sum"]
+    head = ["class", *_head(report)]
     return Section(
         "Loss by class",
         *_pictured("Mean loss by class", drawn, total, "classes"),
         listing("Classes", head, rows, total=total, noun="classes"),
     )
+
+
+def _head(report: ReportView) -> list[str]:
+    """Return what `_figures` are called."""
+    positives = ["positives"] if has_positives(report) else []
+    return ["mean", "share of the sum", "times the mean", element_words(report)[1], *positives, "sum"]
 
 
 def _figures(each: Figures, report: ReportView) -> Row:
@@ -39,9 +52,13 @@ def _figures(each: Figures, report: ReportView) -> Row:
         _share(total, report.sum),
         times(mean, report.mean),
         cell(each.count),
-        cell(each.positives),
+        *_positives(each, report),
         cell(total),
     )
+
+
+def _positives(each: Figures, report: ReportView) -> list[Cell]:
+    return [cell(each.positives)] if has_positives(report) else []
 
 
 def times(mean: float, whole: float) -> Cell:
@@ -80,7 +97,8 @@ def _by(report: ReportView, found: Groups, most: int, title: str) -> Iterator[st
     yield from _pictured(title, drawn, len(found), "groups", "Lines are 95 % intervals, by rows.")
     names = list(found.names)
     head = [*names, "mean", "95 % interval", "times the mean", "rows"]
-    head += [*([] if is_by_row(report) else [element_words(report)[1]]), "positives", "sum"]
+    head += [] if is_by_row(report) else [element_words(report)[1]]
+    head += [*(["positives"] if has_positives(report) else []), "sum"]
     rows = [_group(each, report) for each in worst]
     yield listing(
         f"Groups by {', '.join(names)}", head, rows, total=len(found), noun="groups", names=len(names)
@@ -96,7 +114,7 @@ def _group(each: Group, report: ReportView) -> Row:
         times(each.mean, report.mean),
         cell(each.rows),
         *([] if is_by_row(report) else [cell(each.count)]),
-        cell(each.positives),
+        *_positives(each, report),
         cell(each.sum),
     )
 
@@ -117,8 +135,7 @@ def _cells(report: ReportView, most: int) -> Iterator[str]:
         return
     found = report.groups.worst_cells(most)
     names = report.groups.names
-    head = [*names, "class", "mean", "share of the sum", "times the mean"]
-    head += [element_words(report)[1], "positives", "sum"]
+    head = [*names, "class", *_head(report)]
     rows = [
         (
             *map(words, group_ids(group.id)),

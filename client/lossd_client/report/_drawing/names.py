@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from lossd_client._calls.catalog import LOSSES
+from lossd_client.report._figures.figures import normalizer_of
 from lossd_client.report._figures.groups import GroupId
 from lossd_client.report._figures.top import TopElement, TopRow
 from lossd_client.report._view import ReportView
@@ -47,6 +49,14 @@ def element_words(report: ReportView) -> tuple[str, str]:
         return "row", "rows"
     kind = report._document["totals"].get("loss_of")
     return {"classes": ("position", "positions"), "box": ("box", "boxes")}.get(kind, ("element", "elements"))
+
+
+def has_positives(report: ReportView) -> bool:
+    """Return whether the sum of targets says something: it counts elements, or a mean divides by it."""
+    if normalizer_of(report.params) == "positives":
+        return True
+    loss = LOSSES.get(report.loss_name)  # not of an operator
+    return "loss_of" not in report._document["totals"] and (loss is None or loss.targets == "probability")
 
 
 def class_axis(report: ReportView, positions: Sequence[int]) -> int | None:

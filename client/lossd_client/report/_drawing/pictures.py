@@ -16,6 +16,7 @@ _ROW: Final = 22  # the height of a bar and its gap
 _NAMES: Final = 160  # the width of the names beside bars
 _FIGURES: Final = 80  # that of the figures behind them
 _CHARACTERS: Final = 18  # of a name that fit
+_CHARACTER: Final = 10  # the most width of a digit
 _HEIGHT: Final = 260  # of a diagram
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 46  # around its area
 _TICKS: Final = 5
@@ -75,14 +76,15 @@ class Axis:
         return [(place * step, _tick(place * step)) for place in range(first, last + 1)]
 
     def _powers(self) -> list[tuple[float, str]]:
-        """Return powers of ten, and twice and five times these where there are few."""
+        """Return powers of ten, and twice and five times these where there are few, or else the ends."""
         low, high = self.low * math.log10(2), self.high * math.log10(2)
         step = max(1, math.ceil((high - low) / _TICKS))
         powers = [power for power in range(math.ceil(low), math.floor(high) + 1) if power % step == 0]
         if len(powers) > 1:
             return [(power / math.log10(2), f"1e{power}" if power else "1") for power in powers]
         more = [power + share for power in range(math.floor(low), math.ceil(high)) for share in _TENTHS]
-        return [(power / math.log10(2), _tick(10.0**power)) for power in more if low <= power <= high]
+        ticks = [(power / math.log10(2), _tick(10.0**power)) for power in more if low <= power <= high]
+        return ticks if len(ticks) > 1 else [(end, _power(end)) for end in (self.low, self.high)]
 
 
 def _tick(value: float) -> str:
@@ -280,8 +282,10 @@ class _Area:
         floor = _HEIGHT - _BOTTOM
         marks = [tag("path", d=f"M{_LEFT} {_TOP}V{floor}H{WIDTH - _RIGHT}", class_="lossd-line")]
         for value, label in self.across.ticks():
-            x = _px(self.x(value))
-            marks += [tag("path", d=f"M{x} {floor}v4", class_="lossd-line"), _words(x, floor + 17, label)]
+            x = self.x(value)
+            middle = min(x, WIDTH - _CHARACTER * len(label) / 2)
+            marks.append(tag("path", d=f"M{_px(x)} {floor}v4", class_="lossd-line"))
+            marks.append(_words(_px(middle), floor + 17, label))
         for value, label in self.up.ticks():
             y = self.y(value)
             marks += [

@@ -35,7 +35,8 @@ def unlinked(words: str, _: str) -> str:
 def summary(report: ReportView, link: Link) -> str:
     """Return the mean and the worst of everything, as a paragraph."""
     worst = list(_worst(report, link))
-    said = [*_mean(report), *([f"{_upper(joined(worst))}."] if worst else []), *_paired(report, link)]
+    said = [*_mean(report), *([f"{_upper(joined(worst))}."] if worst else [])]
+    said += [*_tied_rows(report, link), *_paired(report, link)]
     return tag("p", " ".join(said), class_="lossd-lead")
 
 
@@ -59,7 +60,7 @@ def _mean(report: ReportView) -> Iterator[str]:
 
 
 def _worst(report: ReportView, link: Link) -> Iterator[str]:
-    """Yield the worst class, the worst group by each name, and the worst row."""
+    """Yield the worst class, the worst group by each name, and the worst row where no other is as bad."""
     if not report.count:
         return
     if "classes" in report.sections:
@@ -67,8 +68,10 @@ def _worst(report: ReportView, link: Link) -> Iterator[str]:
     if "groups" in report.sections:
         for name in report.groups.names[:NAMES_ALONE]:
             yield from _worst_group(report, link, name)
-    if "top" in report.sections and report.top_rows:
-        yield _worst_row(report, link)
+    if _tied(report) == 1:
+        row = report.top_rows[0]
+        figures = ", ".join(_of_row(row, report, "its"))
+        yield f"{link('the worst row', 'top')} is {tag('bdi', text(row_name(row)))} ({figures})"
 
 
 def _worst_class(report: ReportView, link: Link) -> Iterator[str]:
@@ -161,18 +164,31 @@ def _times(value: float, whole: float, what: str) -> Iterator[str]:
         yield f"{f'{ratio:,.0f}' if ratio >= _MANY else f'{ratio:.2g}'} times {what}"
 
 
-def _worst_row(report: ReportView, link: Link) -> str:
+def _tied(report: ReportView) -> int:
+    """Return how many of the listed rows have the greatest loss."""
+    if not report.count or "top" not in report.sections:
+        return 0
     rows = report.top_rows
-    tied = sum(_same(row.loss, rows[0].loss) for row in rows)
-    others = (
-        f", as {'at least ' if tied == len(rows) else ''}{counted(tied - 1, 'other')}" if tied > 1 else ""
+    return sum(_same(row.loss, rows[0].loss) for row in rows)
+
+
+def _tied_rows(report: ReportView, link: Link) -> Iterator[str]:
+    """Yield which rows have the greatest loss, where there are several."""
+    tied = _tied(report)
+    if tied < 2:
+        return
+    first = report.top_rows[0]
+    name = row_name(first) if first.id is not None else row_name(first).capitalize()
+    least = "at least " if tied == len(report.top_rows) < report.rows_kept else ""
+    loss, *more = _of_row(first, report, "their")
+    figures = f"{loss} ({more[0]})" if more else loss
+    yield (
+        f"{tag('bdi', text(name))} and {least}{counted(tied - 1, 'other')} have "
+        f"{link('the greatest loss', 'top')}, {figures}."
     )
-    name = tag("bdi", text(row_name(rows[0])))
-    figures = ", ".join(_of_row(rows[0], report))
-    return f"{link('the worst row', 'top')} is {name} ({figures}{others})"
 
 
-def _of_row(row: TopRow, report: ReportView) -> Iterator[str]:
+def _of_row(row: TopRow, report: ReportView, whose: str) -> Iterator[str]:
     """Yield what a row's loss is, and how it is beside an average one's."""
     shape = report._document["totals"]["row_shape"]
     elements = math.prod(shape) if shape is not None and not report.dropped else None
@@ -181,7 +197,7 @@ def _of_row(row: TopRow, report: ReportView) -> Iterator[str]:
         yield number(row.loss, 3)
     else:
         nouns = element_words(report)[1]
-        its = f"its {nouns}" if elements is None else f"its {elements:,} {nouns}"
+        its = f"{whose} {nouns}" if elements is None else f"{whose} {elements:,} {nouns}"
         yield f"{number(row.loss, 3)}{' on average' if is_mean else ''} over {its}"
     if is_mean and elements is None:  # rows of other sizes have another average than elements
         return
@@ -198,9 +214,16 @@ def _paired(report: ReportView, link: Link) -> Iterator[str]:
         return
     low, high = report.paired.interval(LEVEL)
     mean = report.paired.mean
-    interval = "" if math.isnan(low) else f", 95 % interval {number(low, 3)} to {number(high, 3)}"
+    whom = link("the baseline's", "paired")
+    if mean == 0:
+        yield f"The mean is {whom}."
+        return
+    size, ends = number(abs(mean), 3), f"{number(low, 3)} to {number(high, 3)}"
+    if low <= 0 <= high:
+        it = f"{size} {'higher' if mean > 0 else 'lower'} than {whom}"
+        doubt = f"the 95 % interval of the difference, {ends}, holds 0"
+        yield f"The mean is {it}, but not surely: {doubt}."
+        return
     sign = "worse" if mean > 0 else "better" if mean < 0 else "different"
-    yield (
-        f"{link('Against the baseline', 'paired')} it is {sign} by {number(abs(mean), 3)} "
-        f"(loss less the baseline's {number(mean, 3)}{interval})."
-    )
+    interval = "" if math.isnan(low) else f" (95 % interval of the difference {ends})"
+    yield f"{link('Against the baseline', 'paired')} it is {sign} by {size}{interval}."

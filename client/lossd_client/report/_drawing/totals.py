@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lossd_client.report._drawing.markup import number, spanned, spread
-from lossd_client.report._drawing.names import element_words, is_by_row
+from lossd_client.report._drawing.names import element_words, has_positives, is_by_row
 from lossd_client.report._drawing.section import LEVEL, Section
 from lossd_client.report._drawing.summary import Link, summary
 from lossd_client.report._drawing.tables import table
@@ -28,7 +28,8 @@ def _figures(report: ReportView) -> Iterator[tuple[str, str]]:
     if not is_by_row(report):
         yield element_words(report)[1], f"{report.elements:,}{_left_out(report.dropped)}"
     yield "sum", number(report.sum, 9)
-    yield "positives", number(report.positives)
+    if has_positives(report):
+        yield "positives", number(report.positives)
     if report._document["totals"]["weighted"]:
         yield "sum of weights", number(report.weight_sum)
     for name, count in (("NaN losses", report.nan), ("infinite losses", report.infinite)):
