@@ -8,7 +8,9 @@ here.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -76,6 +78,19 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
             self._summary = threading.Timer(_SUMMARY_SECONDS, self._summarize)
             self._summary.daemon = True
             self._summary.start()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Lose what is logged from now on, if the terminal or the pipe is closed.
+
+        Else Python would try again at the end, and end with another exit status.
+        """
+        error = sys.exception()
+        if not (isinstance(error, OSError) and error.errno in (errno.EIO, errno.EPIPE)):
+            super().handleError(record)
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
 
     def close(self) -> None:
         """Say what was left out, at the end of the process."""

@@ -190,6 +190,7 @@ def test_boxes_of_whole_pixels(client: LossClient) -> None:
     [
         ("box", {"logits": np.zeros((1, 4)), "targets": np.zeros((1, 4))}, "no tensor 'logits'"),
         ("cross_entropy", {"probabilities": np.ones((1, 2)), "targets": [0]}, "no tensor 'probabilities'"),
+        ("cross_entropy", {"logits": np.ones((1, 2)), "class_weight": [1, 2]}, "a parameter of the call"),
         ("squared", {"targets": [0.0]}, r"squared\(\) needs logits"),
         ("box", {"boxes": np.zeros((1, 4))}, r"box\(\) needs targets"),
     ],

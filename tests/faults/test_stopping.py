@@ -186,6 +186,7 @@ def test_a_closed_terminal_ends_it_unless_it_is_to_stay(tmp_path: Path, command:
         "LOSSD_DEVICE": "cpu",
         "LOSSD_USAGE_FILE": "",
         "LOSSD_LAME_DUCK_SECONDS": "60",
+        "PYTHONUNBUFFERED": "",  # or no line is left over that would be tried again at the end
     }
     serve = [*command, sys.executable, "-m", "lossd", "serve", "--port", str(port)]
     with log.open("wb") as output:

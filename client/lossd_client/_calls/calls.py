@@ -174,6 +174,9 @@ def batch_call(loss_name: str, tensors: Mapping[str, Any], params: Mapping[str, 
     loss = loss_named(loss_name)
     _refuse_unknown(f"{loss_name}: no parameter", params, (*loss.parameters, *REPORT))
     names = (*loss.inputs, *_BESIDE, *_OF_A_REPORT)
+    for name in tensors:
+        if name in loss.parameters:
+            raise TypeError(f"a batch: {name!r} is no tensor of a batch, but a parameter of the call")
     _refuse_unknown("a batch: no tensor", tensors, names)
     return LossCall(
         loss_name,

@@ -156,12 +156,12 @@ class FurtherLosses(Losses[AnswerT], Generic[AnswerT]):
             weight: A factor for each loss, >= 0: broadcasts to the losses' shape.
             mask: Which losses count: broadcasts to the losses' shape.
             targets_format: `index`: targets holds the class id of each row, in the inputs' shape less
-                `class_axis`. `dense`: a probability of every class, in the inputs' shape. None: whichever of
-                the two shapes targets has.
+                `class_axis`. `dense`: a probability of every class, in the inputs' shape. By default
+                whichever of the two shapes targets has.
             label_smoothing: Moves targets towards 1/C, by e: each target y becomes y (1 - e) + e / C,
                 with C classes.
             class_weight: A weight for each class: a row counts with the weight of its target's class.
-                With `normalizer=weight` the mean is torch's weighted mean. May be sent as a tensor instead.
+                With `normalizer=weight` the mean of class ids is torch's weighted mean.
             reduction: As in `bce`.
             axis: As in `bce`, of the losses.
             normalizer: As in `bce`.
@@ -209,13 +209,13 @@ class FurtherLosses(Losses[AnswerT], Generic[AnswerT]):
             weight: A factor for each loss, >= 0: broadcasts to the losses' shape.
             mask: Which losses count: broadcasts to the losses' shape.
             targets_format: `index`: targets holds the class id of each row, in the inputs' shape less
-                `class_axis`. `dense`: a probability of every class, in the inputs' shape. None: whichever of
-                the two shapes targets has.
+                `class_axis`. `dense`: a probability of every class, in the inputs' shape. By default
+                whichever of the two shapes targets has.
             label_smoothing: Moves targets towards 1/C, by e: each target y becomes y (1 - e) + e / C,
                 with C classes.
             gamma: How much less easy rows count: (1 - p_c)^gamma. The server's default is 2.
-            alpha: A factor for each class, by which the loss of its rows is multiplied. None: none. It is
-                no weight: a mean with `normalizer=weight` does not divide by it.
+            alpha: A factor for each class, by which the loss of its rows is multiplied; by default none.
+                It is no weight: a mean with `normalizer=weight` does not divide by it.
             reduction: As in `bce`.
             axis: As in `bce`, of the losses.
             normalizer: As in `bce`.

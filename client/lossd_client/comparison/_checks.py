@@ -6,8 +6,15 @@ from typing import Final
 from lossd_client.report import Report
 from lossd_client.report._figures.figures import normalizer_of
 from lossd_client.report._inside import totals_of
+from lossd_client.report._merging.difference import texts
 
-_UNSET: Final = object()
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "not there"
+
+
+_UNSET: Final = _Unset()
 
 
 class NotComparable(ValueError):  # noqa: N818 - as the errors beside it, it says what happened
@@ -28,8 +35,9 @@ def refuse_unlike(new: Report, baseline: Report) -> None:
     for name in {**new.params, **baseline.params}:
         its, other = (each.params.get(name, _UNSET) for each in (new, baseline))
         if its != other:
+            new_text, baseline_text = texts(its, other)
             raise NotComparable(
-                f"the parameter {name} is {_shown(its)} in the new report, and {_shown(other)} in the "
+                f"the parameter {name} is {new_text} in the new report, and {baseline_text} in the "
                 "baseline: score both with the same"
             )
     its, other = (totals_of(each)["weighted"] for each in (new, baseline))
@@ -67,7 +75,3 @@ def refuse_other_rows(new: Report, baseline: Report) -> None:
             f"{new.rows_kept} and the baseline {baseline.rows_kept}: score both with normalizer='count', or "
             "over the same rows"
         )
-
-
-def _shown(value: object) -> str:
-    return "not there" if value is _UNSET else repr(value)

@@ -33,8 +33,7 @@ export interface BceParams {
   readonly allow_nan?: boolean;
   /**
    * What the loss of positives is multiplied by: one number, or one for every class; by default 1. Over
-   * 1 a missed positive costs more than a false alarm; a common choice is negatives / positives. May be
-   * sent as a tensor instead.
+   * 1 a missed positive costs more than a false alarm; a common choice is negatives / positives.
    */
   readonly pos_weight?: number | TensorLike | null;
 }
@@ -48,7 +47,7 @@ export interface FocalParams {
   readonly gamma?: number;
   /**
    * The balance of positives and negatives: the loss of a positive is multiplied by alpha, that of a
-   * negative by 1 - alpha. One number, or one for every class; null: neither is.
+   * negative by 1 - alpha. One number, or one for every class; null: neither is multiplied.
    */
   readonly alpha?: number | readonly number[] | Float32Array | Float64Array | null;
   /**
@@ -86,8 +85,7 @@ export interface FocalParams {
   readonly allow_nan?: boolean;
   /**
    * What the loss of positives is multiplied by: one number, or one for every class; by default 1. Over
-   * 1 a missed positive costs more than a false alarm; a common choice is negatives / positives. May be
-   * sent as a tensor instead.
+   * 1 a missed positive costs more than a false alarm; a common choice is negatives / positives.
    */
   readonly pos_weight?: number | TensorLike | null;
 }
@@ -166,14 +164,15 @@ export interface VarifocalParams {
 export interface CrossEntropyParams {
   /**
    * `index`: targets holds the class id of each row, in the inputs' shape less `class_axis`. `dense`: a
-   * probability of every class, in the inputs' shape. null: whichever of the two shapes targets has.
+   * probability of every class, in the inputs' shape. By default whichever of the two shapes targets
+   * has.
    */
   readonly targets_format?: "dense" | "index" | null;
   /** Moves targets towards 1/C, by e: each target y becomes y (1 - e) + e / C, with C classes. */
   readonly label_smoothing?: number;
   /**
    * A weight for each class: a row counts with the weight of its target's class. With
-   * `normalizer=weight` the mean is torch's weighted mean. May be sent as a tensor instead.
+   * `normalizer=weight` the mean of class ids is torch's weighted mean.
    */
   readonly class_weight?: readonly number[] | Float32Array | Float64Array | null;
   /**
@@ -200,7 +199,8 @@ export interface CrossEntropyParams {
 export interface SoftmaxFocalParams {
   /**
    * `index`: targets holds the class id of each row, in the inputs' shape less `class_axis`. `dense`: a
-   * probability of every class, in the inputs' shape. null: whichever of the two shapes targets has.
+   * probability of every class, in the inputs' shape. By default whichever of the two shapes targets
+   * has.
    */
   readonly targets_format?: "dense" | "index" | null;
   /** Moves targets towards 1/C, by e: each target y becomes y (1 - e) + e / C, with C classes. */
@@ -208,8 +208,8 @@ export interface SoftmaxFocalParams {
   /** How much less easy rows count: (1 - p_c)^gamma. */
   readonly gamma?: number;
   /**
-   * A factor for each class, by which the loss of its rows is multiplied. null: none. It is no weight: a
-   * mean with `normalizer=weight` does not divide by it.
+   * A factor for each class, by which the loss of its rows is multiplied; by default none. It is no
+   * weight: a mean with `normalizer=weight` does not divide by it.
    */
   readonly alpha?: readonly number[] | Float32Array | Float64Array | null;
   /**

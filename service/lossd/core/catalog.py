@@ -178,8 +178,7 @@ SHARED: Final = (
             ]
         },
         "What the loss of positives is multiplied by: one number, or one for every class; by default 1. Over "
-        "1 a missed positive costs more than a false alarm; a common choice is negatives / positives. May be "
-        "sent as a tensor instead.",
+        "1 a missed positive costs more than a false alarm; a common choice is negatives / positives.",
         checks.weights,
     ),
 )
@@ -207,6 +206,13 @@ def _choice(name: str, choices: tuple[str, ...], summary: str) -> Parameter:
     return Parameter(name, choices[0], schema, summary, checks.one_of(*choices))
 
 
+def _class_factors(name: str, summary: str) -> Parameter:
+    """Return a parameter that has a number for each class of a row, by default none."""
+    numbers = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1}
+    schema = {"oneOf": [numbers, {"type": "null"}], "default": None}
+    return Parameter(name, None, schema, summary, checks.class_factors)
+
+
 _REDUCED: Final = ("reduction", "axis", "normalizer", "allow_nan")
 _TARGETS: Final = ("class_axis", "targets_format", "background_index", "ignore_index")
 _NORMALIZER: Final = Parameter(
@@ -226,7 +232,7 @@ _BY_SHAPE: Final = Parameter(
     None,
     {"oneOf": [{"type": "string", "enum": ["dense", "index"]}, {"type": "null"}], "default": None},
     "`index`: targets holds the class id of each row, in the inputs' shape less `class_axis`. `dense`: a "
-    "probability of every class, in the inputs' shape. null: whichever of the two shapes targets has.",
+    "probability of every class, in the inputs' shape. By default whichever of the two shapes targets has.",
     checks.format_or_none,
 )
 _CLASS_SMOOTHING: Final = Parameter(
@@ -236,33 +242,15 @@ _CLASS_SMOOTHING: Final = Parameter(
     "Moves targets towards 1/C, by e: each target y becomes y (1 - e) + e / C, with C classes.",
     checks.smoothing,
 )
-_CLASS_ALPHA: Final = Parameter(
+_CLASS_ALPHA: Final = _class_factors(
     "alpha",
-    None,
-    {
-        "oneOf": [
-            {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1},
-            {"type": "null"},
-        ],
-        "default": None,
-    },
-    "A factor for each class, by which the loss of its rows is multiplied. null: none. It is no weight: a "
-    "mean with `normalizer=weight` does not divide by it.",
-    checks.class_factors,
+    "A factor for each class, by which the loss of its rows is multiplied; by default none. It is no weight: "
+    "a mean with `normalizer=weight` does not divide by it.",
 )
-_CLASS_WEIGHT: Final = Parameter(
+_CLASS_WEIGHT: Final = _class_factors(
     "class_weight",
-    None,
-    {
-        "oneOf": [
-            {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 1},
-            {"type": "null"},
-        ],
-        "default": None,
-    },
     "A weight for each class: a row counts with the weight of its target's class. With `normalizer=weight` "
-    "the mean is torch's weighted mean. May be sent as a tensor instead.",
-    checks.class_factors,
+    "the mean of class ids is torch's weighted mean.",
 )
 _CLASSES: Final = (*_REDUCED, "class_axis", "ignore_index")
 _OVERLAP: Final = (
@@ -302,14 +290,14 @@ _LISTED: Final = (
         function="lossd.core.losses.elements:focal",
         nanoseconds=10.0,
         parameters=(
-            Parameter(
+            _number(
                 "gamma",
                 1.5,
-                {"type": "number", "minimum": 0, "maximum": 1000, "default": 1.5},
+                0.0,
+                1000.0,
                 "How much less easy elements count, those that the model gets right: each loss is multiplied "
                 "by (1 - p_t)^gamma, where p_t is the probability that it gives the truth. With 0 all count "
                 "alike.",
-                checks.number_between(0.0, 1000.0),
             ),
             Parameter(
                 "alpha",
@@ -327,17 +315,16 @@ _LISTED: Final = (
                     "default": 0.25,
                 },
                 "The balance of positives and negatives: the loss of a positive is multiplied by alpha, that "
-                "of a negative by 1 - alpha. One number, or one for every class; null: neither is.",
+                "of a negative by 1 - alpha. One number, or one for every class; null: neither is"
+                " multiplied.",
                 checks.balance,
             ),
-            Parameter(
+            _choice(
                 "variant",
-                "sigmoid",
-                {"type": "string", "enum": list(VARIANTS), "default": "sigmoid"},
+                VARIANTS,
                 "What is raised to the power gamma. `sigmoid`: 1 - p_t, the usual focal loss; `quality`: "
                 "|y - p|, for targets that are scores from 0 to 1 (QFocalLoss); `exp`: 1 + 1e-6 - exp(-BCE), "
                 "YOLOv5's other form, in which alpha multiplies negatives too.",
-                checks.one_of(*VARIANTS),
             ),
         ),
     ),

@@ -48,8 +48,8 @@ class LossOptions:
             help="focal: The balance of positives and negatives: the loss of a positive is multiplied by "
             "alpha, that of a negative by 1 - alpha. By default 0.25. varifocal: What the loss of "
             "negatives is multiplied by. By default 0.75. softmax_focal: A factor for each class, by "
-            "which the loss of its rows is multiplied. tversky: What false positives are multiplied by. "
-            "By default 0.5.",
+            "which the loss of its rows is multiplied; by default none. tversky: What false positives "
+            "are multiplied by. By default 0.5.",
             rich_help_panel=_PANEL,
         ),
     ] = None

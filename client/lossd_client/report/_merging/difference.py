@@ -12,9 +12,9 @@ _SHOWN: Final = 2
 def difference(mine: object, its: object) -> str:
     """Return the text of two values; of mappings, only the items that differ."""
     if not (isinstance(mine, Mapping) and isinstance(its, Mapping)):
-        return " and ".join(_texts(mine, its))
+        return " and ".join(texts(mine, its))
     items = {
-        name: _texts(mine.get(name), its.get(name))
+        name: texts(mine.get(name), its.get(name))
         for name in {**mine, **its}
         if mine.get(name) != its.get(name)
     }
@@ -22,8 +22,8 @@ def difference(mine: object, its: object) -> str:
     return " and ".join(f"{{{side}}}" for side in sides)
 
 
-def _texts(mine: object, its: object) -> tuple[str, str]:
-    """Return the text of two values; of long lists, from where they differ."""
+def texts(mine: object, its: object) -> tuple[str, str]:
+    """Return the texts of two values; of long lists, from where they differ."""
     start = 0
     if isinstance(mine, list | tuple) and isinstance(its, list | tuple):
         pairs = enumerate(zip_longest(mine, its))

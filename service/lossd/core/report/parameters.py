@@ -147,21 +147,21 @@ REPORT: Final = (
         "top",
         20,
         {"type": "integer", "minimum": 1},
-        "With a report: how many rows and how many elements the section `top` lists.",
+        "How many rows and how many elements a report lists as the worst.",
         top,
     ),
     Parameter(
         "row",
         "sum",
         {"type": "string", "enum": ["sum", "mean"]},
-        "With a report: what a row's loss is, the sum or the mean over its elements.",
+        "What a row's loss is in a report: the sum or the mean over its elements.",
         checks.one_of("sum", "mean"),
     ),
     Parameter(
         "first_row",
         0,
         {"type": "integer", "minimum": 0, "maximum": _MOST},
-        "With a report: the index of the first row, for one of several parts.",
+        "In a report: the index of the first row, for one of several parts.",
         first_row,
     ),
     Parameter(
@@ -173,8 +173,8 @@ REPORT: Final = (
                 {"type": "string", "enum": [EXACT]},
             ]
         },
-        "With a report: the bins of the section `calibration`; `exact`: a bin for each value of float16 or "
-        "bfloat16 inputs.",
+        "How many bins a report's calibration has; `exact`: one for each value of float16 or bfloat16 "
+        "inputs, where each element has a loss.",
         bins,
     ),
     Parameter(
@@ -198,7 +198,7 @@ REPORT: Final = (
                 },
             ]
         },
-        "With a report, on focal: the gammas of the section `sweep`, such as `gamma:0,1,1.5`.",
+        "In a report of focal: the gammas of the section `sweep`, such as `gamma:0,1,1.5`.",
         gammas,
     ),
     Parameter(
@@ -215,7 +215,7 @@ REPORT: Final = (
                 {"type": "string"},
             ]
         },
-        "With a report: a name for each column of `groups`; else it is `group`, or they are `group0` and so "
+        "In a report: a name for each column of `groups`; else it is `group`, or they are `group0` and so "
         "on.",
         group_names,
     ),
