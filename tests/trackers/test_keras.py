@@ -163,6 +163,7 @@ def test_data_of_every_form(client: LossClient, form: str) -> None:
         assert history["late_auroc"][epoch] == wanted.calibration.auroc
 
 
+@pytest.mark.filterwarnings("ignore:the mean divides by the number of losses")
 def test_a_loss_of_rows_has_one_weight_and_class_a_row(client: LossClient, tmp_path: Path) -> None:
     classes, weight = X[:, :3].argmax(axis=1), np.linspace(0.5, 2.0, ROWS, dtype=np.float32)
     watching = Watching({})

@@ -196,6 +196,7 @@ def test_what_can_be_monitored_and_the_names(client: LossClient, tmp_path: Path)
     }
 
 
+@pytest.mark.filterwarnings("ignore:the mean divides by the number of losses")
 def test_a_loss_of_rows_has_one_id_and_class_a_row(client: LossClient, tmp_path: Path) -> None:
     factors = [1.0, 0.5, 2.0]
     watching = Watching({})
