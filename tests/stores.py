@@ -78,6 +78,16 @@ class Store:
             self._process.wait()
             self._process = None
 
+    def shut_down(self) -> None:
+        """End a PostgreSQL so that it removes its shared memory; one that was killed is started for that."""
+        if self._process is None:
+            self.start()
+        assert self._process is not None
+        self.signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(START_SECONDS)
+        self._process = None
+
 
 def _accepts(port: int) -> bool:
     with socket.socket() as probe:
@@ -137,4 +147,4 @@ def usage_database() -> Iterator[Store]:
             store.start(lambda _: _serves(url))
             yield store
         finally:
-            store.kill()
+            store.shut_down()
