@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from browser.arrays import CLASSES, Arrays, save_report
 from browser.conftest import TeamServer
-from browser.visits import Visit, Watch, drop, throttled
+from browser.visits import Visit, Watch, drop, throttled, until
 from live_server import LiveServer, live_server
 from lossd_client import LossClient, Report
 from teams_file import make_key, team_table, write_teams
@@ -589,6 +589,18 @@ def test_a_run_is_called_as_its_file(page: Page, arrays: Arrays) -> None:
     _run(page, "focal")
     _is_shown(page, "logits.npy")
     expect(page.locator("#results .runs li")).to_contain_text("focal, gamma 2.5, alpha 0.25")
+
+
+def test_the_example_waits_for_the_losses(visit: Visit, server: LiveServer) -> None:
+    page = visit("about:blank")
+    waiting: list[Route] = []
+    page.route("**/info", lambda route: waiting.append(route))
+    page.goto(f"{server.url}/ui")
+    page.get_by_role("button", name="Try an example").click()
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(6)
+    with page.expect_response(lambda each: urlsplit(each.url).path == "/focal"):
+        until(page, lambda: len(waiting) == 1)
+        waiting[0].continue_()
 
 
 def test_own_files_take_the_place_of_the_examples(page: Page, arrays: Arrays) -> None:

@@ -46,6 +46,10 @@ class Form {
   /** @type {AbortController | null} */
   #controller = null;
   #isReady = false;
+  /** @type {() => void} */
+  #tellReady = () => {};
+  /** @type {Promise<void>} Until the losses of the server are known. */
+  #ready = new Promise((resolve) => (this.#tellReady = resolve));
   #isExample = false;
   #remove = button("Remove all files", () => this.#removeAll(), { class: "quiet", id: "remove-all" });
 
@@ -125,6 +129,7 @@ class Form {
       this.#loss.setLosses(losses);
       this.#problems.replaceChildren();
       this.#isReady = true;
+      this.#tellReady();
     } catch (error) {
       if (this.#isReady) return; // what it said before stands; the next request asks for a key
       const isKeyless = error instanceof StatusError && error.status === 401 && !session.hasKey;
@@ -170,6 +175,8 @@ class Form {
     }
     this.#links.hidden = false;
     this.#isExample = true;
+    await this.#ready; // a press may come before them
+    if (!this.#isExample) return; // its files were taken away meanwhile
     this.#loss.choose("focal");
     await this.#run();
   }
