@@ -62,6 +62,20 @@ def test_shapes_that_differ_are_seen_before_anything_is_sent(
     expect(problem(page)).to_contain_text("shape")
 
 
+def test_what_may_surprise_is_said(page: Page, tmp_path: Path) -> None:
+    given = {"logits": np.eye(6), "targets": np.eye(6), "weight": np.arange(1.0, 7.0)}
+    for name, array in given.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    give(page, *(tmp_path / f"{name}.npy" for name in given))
+    show_loss(page)
+    notes = page.get_by_role("list", name="Notes on the result")
+    expect(notes).to_contain_text("weight of shape [6] goes along axis 1 of the inputs")
+    expect(page.locator("#results [role=status]").first).to_contain_text("if axis 0 is meant")
+    page.get_by_role("button", name="Remove weight.npy").click()
+    show_loss(page)
+    expect(notes).to_be_hidden()
+
+
 @pytest.mark.parametrize(
     ("name", "what", "remedy"),
     [

@@ -54,20 +54,22 @@ export class LossClient extends LossMethods {
    * @template {Types.LossName} Name
    * @param {Name} loss
    * @param {Types.ReportRequests[Name]} request
-   * @param {Types.CallOptions} [options]
+   * @param {Types.ReportOptions} [options]
    * @returns {Promise<Types.Report>} The server's document, which `lossd report` and the Python client read too.
    */
-  async report(loss, request, options) {
+  async report(loss, request, { onNote = warn, ...options } = {}) {
     const { asked, groups, ids } = encodeReport(/** @type {any} */ (request)); // whichever loss it is of
     const answer = await this.#score(loss, asked, JSON_TYPE, options);
-    return read(answer, () => {
-      const { report } = readJson(answer);
+    const { report, notes } = read(answer, () => {
+      const { report, notes = [] } = readJson(answer);
       if (report === undefined) {
         throw new BadAnswer("the answer has no report: the server is of a version that makes none");
       }
       putBack(report, groups, ids);
-      return report;
+      return { report, notes: notes.map(String) };
     });
+    notes.forEach((/** @type {string} */ note) => onNote(note));
+    return report;
   }
 
   /**
@@ -172,6 +174,11 @@ function read({ id }, reader) {
     error.request_id ??= id;
     throw error;
   }
+}
+
+/** @param {string} note */
+function warn(note) {
+  console.warn(`lossd: ${note}`);
 }
 
 /** @param {string} base */

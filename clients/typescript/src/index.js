@@ -20,6 +20,7 @@ export { asMean, merge } from "./result.js";
 /** @typedef {import("./types.js").LossParams} LossParams */
 /** @typedef {import("./types.js").Overview} Overview */
 /** @typedef {import("./types.js").Report} Report */
+/** @typedef {import("./types.js").ReportOptions} ReportOptions */
 /** @typedef {import("./types.js").Retry} Retry */
 /** @typedef {import("./types.js").Tensor} Tensor */
 /** @typedef {import("./types.js").TensorLike} TensorLike */

@@ -163,6 +163,11 @@ export interface CallOptions extends Limits {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface ReportOptions extends CallOptions {
+  /** Told each note on the report: a sentence on a loss that is right and may surprise. By default console.warn. */
+  readonly onNote?: ((note: string) => void) | undefined;
+}
+
 export interface ClientOptions extends Limits {
   /** Sent as a bearer token. Else LOSSD_API_KEY of the environment, else none. */
   readonly apiKey?: string;

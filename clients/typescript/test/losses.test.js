@@ -279,6 +279,20 @@ for (const { name, loss, arrays, labels, params, expected } of cases.reports) {
   });
 }
 
+test("notes on a report are told", async (t) => {
+  const request = { logits: [0, 1], targets: [0, 1] };
+  const square = { logits: [request.logits, [2, 3]], targets: [request.targets, [1, 0]], weight: [1, 2] };
+  const notes = [];
+  const report = await client.report("bce", square, { onNote: (note) => notes.push(note) });
+  assert.match(notes.join(), /^weight of shape \[2\] goes along axis 1/);
+  assert.ok(!("notes" in report));
+  const warn = t.mock.method(console, "warn", () => {});
+  await client.report("bce", request);
+  assert.equal(warn.mock.callCount(), 0);
+  await client.report("bce", square);
+  assert.deepEqual(warn.mock.calls[0].arguments, [`lossd: ${notes[0]}`]);
+});
+
 test("groups of typed arrays", async () => {
   const request = { logits: tensor("x"), targets: tensor("y") };
   const data = Int32Array.from({ length: request.logits.shape[0] }, (_, row) => row % 3);

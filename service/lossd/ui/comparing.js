@@ -33,7 +33,8 @@ export async function compared(run, baseline, options) {
   const wanted = ["classes", ...(groups ? ["groups"] : []), ...(ids ? ["top"] : [])];
   const kept = wanted.filter((section) => section in run.document);
   const sections = ["totals", ...kept, "paired"];
-  return score({ ...run.scored, params }, { ...options, baseline: other, sections });
+  const paired = await score({ ...run.scored, params }, { ...options, baseline: other, sections });
+  return paired.document;
 }
 
 /**

@@ -150,7 +150,7 @@ class Form {
     await takeFiles(files, {
       onFound: (found) => {
         if (found.kind === "report")
-          this.#onRun({ name: found.file.name, document: found.document, scored: null });
+          this.#onRun({ name: found.file.name, document: found.document, notes: [], scored: null });
         else taken.push({ found });
       },
       onError: (error) => this.#fileProblems.append(problemElement(error)),
@@ -229,7 +229,7 @@ class Form {
         ...(await filesOf(items)),
       };
       const name = nameOf(items);
-      const document = await score(scored, {
+      const found = await score(scored, {
         signal,
         onProgress: (progress) => {
           if (this.#controller?.signal === signal) this.#progressed(progress); // no countdown of a former run
@@ -237,7 +237,7 @@ class Form {
       });
       this.#say("Done. The results are shown after the form.");
       for (const item of items) item.hasRun = true;
-      this.#onRun({ name, document, scored });
+      this.#onRun({ name, ...found, scored });
     } catch (error) {
       if (this.#controller.signal.aborted) this.#say("Cancelled.");
       else this.#fail(error);

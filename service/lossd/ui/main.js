@@ -55,7 +55,8 @@ function startReport() {
     if (response.status === 204) return;
     if (!response.ok) throw await responseError(response);
     const document = await response.json();
-    show({ name: document.run?.name ?? "saved report", document, scored: null }, { isFocused: false });
+    const name = document.run?.name ?? "saved report";
+    show({ name, document, notes: [], scored: null }, { isFocused: false });
   };
   const start = () => ask().catch((error) => document.querySelector("main")?.prepend(problemElement(error)));
   session.onKey(() => {

@@ -23,8 +23,8 @@ import { session } from "./session.js";
  *   classNames: readonly string[] | null,
  * }} Scored
  *
- * A run of this page; `scored` is null for a saved report.
- * @typedef {{ name: string, document: Report, scored: Scored | null }} Run
+ * A run of this page; `scored` is null for a saved report. Notes are on a loss that is right and may surprise.
+ * @typedef {{ name: string, document: Report, notes: readonly string[], scored: Scored | null }} Run
  */
 
 /**
@@ -55,12 +55,12 @@ export async function filesOf(items) {
 }
 
 /**
- * Score files, and return the document of their report.
+ * Score files, and return the document of their report, and the notes on it.
  * @param {Scored} scored
  * @param {{ baseline?: Blob | undefined, sections?: readonly string[] | undefined,
  *   onProgress?: ((progress: Progress) => void) | undefined, signal?: AbortSignal | undefined }} [options]
  *   `baseline` takes the place of the one among the files.
- * @returns {Promise<Report>}
+ * @returns {Promise<{ document: Report, notes: readonly string[] }>}
  */
 export async function score(
   { loss, params, files, classNames },
@@ -72,13 +72,16 @@ export async function score(
     ...(baseline && { baseline }),
     ...(sections && { sections }),
   });
+  /** @type {string[]} */
+  const notes = [];
+  const onNote = (/** @type {string} */ note) => notes.push(note);
   const client = session.client(onProgress);
   const document = await client.report(
     /** @type {"bce"} */ (loss),
     /** @type {ReportRequest<"bce">} */ (request),
-    { signal },
+    { signal, onNote },
   );
-  return withClassNames(document, classNames);
+  return { document: withClassNames(document, classNames), notes };
 }
 
 /**

@@ -148,9 +148,10 @@ class Results {
       body = [problemElement(error), button("Try again", () => this.#draw(runs, ask, { isFocused }))];
     }
     if (signal.aborted) return;
-    this.#view.replaceChildren(this.#head(), ...body);
+    const notes = [...new Set(runs.flatMap((run) => run.notes))];
+    this.#view.replaceChildren(this.#head(), notesOf(notes), ...body);
     this.#view.removeAttribute("aria-busy");
-    this.#say(`${this.#title()}: the result is here.`);
+    this.#say([`${this.#title()}: the result is here.`, ...notes].join(" "));
     if (isFocused) this.#view.querySelector("h2")?.focus();
   }
 
@@ -269,6 +270,15 @@ function arranged(drawn, runs) {
   });
   root.append(...parts.filter((part) => part.childElementCount));
   return [contentsOf(root), root];
+}
+
+/**
+ * What may surprise in losses that are right.
+ * @param {readonly string[]} notes
+ */
+function notesOf(notes) {
+  const items = notes.map((note) => element("li", {}, [note]));
+  return element("ul", { class: "misfits", "aria-label": "Notes on the result" }, items);
 }
 
 /** @param {Element} part */
