@@ -6,7 +6,7 @@ import pytest
 
 from lossd.core.catalog import LOSSES, SHARED, Loss
 from lossd.core.parameters import check_params, options_of, own_params
-from lossd.core.report.parameters import REPORT, check_report
+from lossd.core.report.parameters import REPORT, check_report, report_parameters
 from lossd.types import RequestError
 from lossd.wire import parse_query
 
@@ -54,6 +54,17 @@ def test_values(query: str, name: str, value: object) -> None:
     params = checked(FOCAL, query)
     assert params[name] == value
     assert type(params[name]) is type(value)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_bins_that_are_offered_are_taken(loss: Loss) -> None:
+    offered = [one.schema for one in report_parameters(loss) if one.name == "calibration_bins"]
+    assert ("calibration" in loss.without) is (offered == [])
+    for schema in offered:
+        if "exact" in str(schema):
+            assert checked(loss, "report=all&calibration_bins=exact")["calibration_bins"] == "exact"
+        else:
+            assert "give a number of bins" in str(refusal(loss, "report=all&calibration_bins=exact"))
 
 
 def test_a_request_has_them_only_if_they_are_given() -> None:

@@ -130,6 +130,8 @@ def _gamma(value: object) -> float | None:
         return None
 
 
+_BINS: Final = {"type": "integer", "minimum": _LEAST_BINS, "maximum": _MOST_BINS}
+
 REPORT: Final = (
     Parameter(
         "report",
@@ -167,12 +169,7 @@ REPORT: Final = (
     Parameter(
         "calibration_bins",
         64,
-        {
-            "oneOf": [
-                {"type": "integer", "minimum": _LEAST_BINS, "maximum": _MOST_BINS},
-                {"type": "string", "enum": [EXACT]},
-            ]
-        },
+        {"oneOf": [_BINS, {"type": "string", "enum": [EXACT]}]},
         "How many bins a report's calibration has; `exact`: one for each value of float16 or bfloat16 "
         "inputs, where each element has a loss.",
         bins,
@@ -228,10 +225,15 @@ _SECTIONS: Final = {"top": "top", "calibration_bins": "calibration", "group_name
 """The parameters that one section alone uses."""
 
 
+_ROW_BINS: Final = Parameter("calibration_bins", 64, _BINS, "How many bins a report's calibration has.", bins)
+"""For probabilities that follow from whole rows: there are more of them than an input has values."""
+
+
 def report_parameters(loss: Loss) -> tuple[Parameter, ...]:
     """Return the parameters of a loss's report: not those of sections that it does not have."""
     sections = _SECTIONS | {"sweep": "sweep"}
-    return tuple(one for one in REPORT if sections.get(one.name) not in loss.without)
+    had = (one for one in REPORT if sections.get(one.name) not in loss.without)
+    return tuple(_ROW_BINS if loss.row and one.name == _ROW_BINS.name else one for one in had)
 
 
 def check_report(loss: Loss, params: Mapping[str, object]) -> None:
