@@ -84,7 +84,7 @@ def files_scored(
         refuse_no_rows(request, inputs)
         for option, path in (*outputs.items(), *appended.items()):
             if path is not None:
-                refuse_overwriting(option, path, inputs, options.pos_weight)
+                refuse_overwriting(option, path, inputs, options.number_files().values())
         if options.engine is not None:
             refuse_inputs(request, inputs)
         has_ids, clusters = selection.row_ids is not None, len(selection.clusters)

@@ -29,7 +29,6 @@ from lossd_client.cli.exits import client_errors, leave_at_signals
 from lossd_client.cli.inputs.arguments import STDIN, fill, read_shards, spool_for, with_stdin
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.options import ScoreOptions
-from lossd_client.cli.inputs.parameters import is_file
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import QUICK, takes
 from lossd_client.cli.part_file import part_of
@@ -86,7 +85,7 @@ def _refuse_impossible(options: ScoreOptions, request: ScoreRequest, inputs: Inp
         )
     refuse_impossible(request, inputs)
     if options.out is not None:
-        refuse_overwriting("--out", options.out, inputs, options.pos_weight)
+        refuse_overwriting("--out", options.out, inputs, options.number_files().values())
         if options.by:
             refuse_groups(options.out)
 
@@ -175,7 +174,7 @@ def _about(options: ScoreOptions, inputs: Inputs, spool: Path | None) -> dict[st
             return [named(item) for item in value]
         return STDIN if spool is not None and value == str(spool) else value
 
-    read = {"pos_weight": options.pos_weight} if is_file(options.pos_weight) else {}
+    read = options.number_files()
     described = [{key: named(value) for key, value in one.items()} | read for one in inputs.described()]
     return {"inputs": described} | ({"joined_by": list(inputs.joined_by)} if inputs.joined_by else {})
 

@@ -109,6 +109,29 @@ def test_classes_in_columns(client: LossClient, base_url: str) -> None:
     assert found["loss"] == client.cross_entropy(x, ids, class_weight=[1, 2, 4]).loss
 
 
+@pytest.mark.parametrize(
+    ("loss", "name"), [("cross_entropy", "class_weight"), ("softmax_focal", "alpha"), ("focal", "alpha")]
+)
+def test_numbers_of_classes_in_a_file(client: LossClient, base_url: str, loss: str, name: str) -> None:
+    x = np.linspace(-2, 2, 12).reshape(4, 3)
+    ids = np.array([0, 2, 1, 0])
+    np.save("x.npy", x)
+    np.save("y.npy", ids)
+    np.savez("w.npz", pos_weight=[5.0, 5, 5], **{name: [0.125, 0.5, 1]})  # type: ignore[arg-type] # of numpy 2
+    option = f"--{name.replace('_', '-')}"
+    options = ["--loss", loss, "--targets-format", "index", option, "w.npz"]
+    found = answer(base_url, "x.npy", "y.npy", *options)
+    ask: Any = getattr(client, loss)
+    assert found["loss"] == ask(x, ids, targets_format="index", **{name: [0.125, 0.5, 1]}).loss
+    assert found["inputs"][0][name] == "w.npz"
+    np.save("w.npy", [0.125, 0.5, 1])
+    error = refused(base_url, "x.npy", "y.npy", *options[:-1], "w.npy", "--out", "w.npy")
+    assert "--out w.npy is w.npy, which is read" in error
+    np.savez("w.npz", a=[1.0, 2, 4], b=[1.0, 2, 4])
+    error = refused(base_url, "x.npy", "y.npy", *options)
+    assert f"a file for {option} has one column, or one that is called {name}" in error
+
+
 def test_boxes_in_columns(client: LossClient, base_url: str) -> None:
     Path("boxes.csv").write_text("x1,y1,x2,y2,tx1,ty1,tx2,ty2\n0,0,10,10,0,0,5,10\n2,2,4,6,2,2,4,6\n")
     columns = ("--logits-columns", "x1,y1,x2,y2", "--targets-columns", "tx1,ty1,tx2,ty2")

@@ -14,6 +14,7 @@ from lossd_client.cli.inputs.parameters import (
     RowLoss,
     TargetsFormatName,
     ignore_index_of,
+    is_file,
     normalizer_of,
     option_of,
     refuse_others,
@@ -218,6 +219,18 @@ class FileOptions(LossOptions):
         """Return the texts of losses' own parameters that are given."""
         texts = {each.name: getattr(self, each.name) for each in fields(LossOptions)}
         return {name: text for name, text in texts.items() if text is not None}
+
+    def number_files(self) -> dict[str, str]:
+        """Return the files that hold a number for each class, by their parameters."""
+        own = self.known_loss.own
+        texts = {
+            name: text
+            for name, text in self.own_texts().items()
+            if own[name].kind == "numbers" and text.lower() != "none"
+        }
+        if self.pos_weight is not None:
+            texts["pos_weight"] = self.pos_weight
+        return {name: text for name, text in texts.items() if is_file(text)}
 
     def shared(self) -> dict[str, object]:
         """Return the parameters in common that are not read from files."""

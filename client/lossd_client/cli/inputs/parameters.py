@@ -68,13 +68,13 @@ def numbers_of(text: str, name: str) -> float | list[float] | NDArray[Any]:
                 f"{seen(file)}: a table for {option} has one column, with the classes in their order, or "
                 "give the numbers themselves, as 1,2.5,4"
             )
-        return ColumnChoice("pos_weight", option).find(file).whole()
+        return ColumnChoice(name, option).find(file).whole()
     raise typer.BadParameter(f"{option}: {text!r} is neither numbers nor a file")
 
 
-def is_file(text: str | None) -> bool:
-    """Return whether --pos-weight names a file."""
-    return text is not None and _numbers(text) is None
+def is_file(text: str) -> bool:
+    """Return whether --pos-weight, or another option with a number for each class, names a file."""
+    return _numbers(text) is None
 
 
 def ignore_index_of(text: str | None, drops_unlabelled: bool) -> float | str | None:

@@ -29,6 +29,8 @@ _OF_ONE_COLUMN: Final = (
     "by",
     "cluster",
     "pos_weight",
+    "class_weight",
+    "alpha",
 )  # in files whose option says the file, and not the column
 _OF_TARGETS: Final = re.compile(r"(y_)?(target|label|gt|truth|ground|true|class)|y$", re.IGNORECASE)
 

@@ -1,5 +1,6 @@
 """What cannot be computed, or written, is refused before anything is sent."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -7,7 +8,6 @@ import typer
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.blocks import Inputs
-from lossd_client.cli.inputs.parameters import is_file
 from lossd_client.cli.scoring.request import ScoreRequest
 
 
@@ -34,19 +34,18 @@ def refuse_impossible(request: ScoreRequest, inputs: Inputs) -> None:
         )
 
 
-def refuse_overwriting(option: str, out: Path, inputs: Inputs, pos_weight: str | None) -> None:
+def refuse_overwriting(option: str, out: Path, inputs: Inputs, others: Iterable[str]) -> None:
     """Refuse to write to a file that is read.
 
     Args:
         option: The option that names the file to write.
         out: That file.
         inputs: The inputs.
-        pos_weight: The text of --pos-weight.
+        others: The other files that are read, as the command line names them.
 
     Raises:
         BadFile: It is read.
     """
-    read = {Location(pos_weight)} if pos_weight and is_file(pos_weight) else set()
-    for location in inputs.locations | read:
+    for location in inputs.locations | {Location(other) for other in others}:
         if location.is_same(out):
             raise BadFile(f"{option} {out} is {location}, which is read: name another file")
