@@ -107,7 +107,7 @@ def test_a_stopped_server_is_not_ready_at_once_and_the_admin_listener_leaves_las
             caller.sendall(request.head + request.body[: len(request.body) // 2])
             wait_until(lambda: admin.metrics()["lossd_requests_in_flight"] == 1.0, 5, "it has not begun")
             server.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not admin.is_ready(), 1, "still ready")
+            wait_until(lambda: not admin.is_ready(), 2, "still ready")
             assert admin.document("/readyz")["reasons"] == ["the server is being stopped"]
             assert not ended(front_end)
             while not ended(front_end):

@@ -138,7 +138,7 @@ def test_silent_connections_make_room(narrow: LiveServer) -> None:
             stack.enter_context(connect(narrow))
         assert talk(narrow, LIVEZ, answers=1).statuses == [200]
         [front_end] = roles(narrow).front_ends
-        wait_until(lambda: connections(narrow, front_end) <= MOST, 2, "there are too many connections")
+        wait_until(lambda: connections(narrow, front_end) <= MOST, 5, "there are too many connections")
 
 
 class Shared:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from faults.asked import outcomes, pair_body
 from faults.load import Load, Plan, post
 from faults.observe import fetch, is_ready, port_of, wait_until, workers
@@ -27,6 +29,7 @@ def status(server: LiveServer) -> tuple[int, str]:
     return code, str(json.loads(body)["status"])
 
 
+@pytest.mark.timeout(300)
 def test_a_crash_loop_is_told_and_ends(tmp_path: Path, say: Callable[[str], None]) -> None:
     """Workers import a module that is broken after the first start, and mended later."""
     module = tmp_path / "shaky_loss.py"
@@ -56,7 +59,7 @@ def test_a_crash_loop_is_told_and_ends(tmp_path: Path, say: Callable[[str], None
         (waiting,) = load.run(plan)
         alive = fetch(server, "/livez")[0]
         module.write_text(WHOLE)
-        recovered = wait_until(lambda: is_ready(server), 30, "it does not recover")
+        recovered = wait_until(lambda: is_ready(server), 90, "it does not recover")
         after = outcomes(load.run(plan))
     say(
         f"a crash loop: /readyz says {looping[1]!r} after {DEATHS} deaths and {told:.1f} s (while it "

@@ -88,10 +88,10 @@ def test_while_it_waits_for_memory_with_its_upload_paused(small: LiveServer, res
         waiter.sendall(whole[:200_000])
     wait_until(lambda: gauge(small, "lossd_requests_waiting") == 1, 5, "the second does not wait")
     hang_up(waiter, reset=reset)
-    wait_until(lambda: gauge(small, "lossd_requests_waiting") == 0, 1, "the place is still taken")
-    wait_until(lambda: gauge(small, "lossd_requests_in_flight") == 1, 1, "the request is still there")
+    wait_until(lambda: gauge(small, "lossd_requests_waiting") == 0, 5, "the place is still taken")
+    wait_until(lambda: gauge(small, "lossd_requests_in_flight") == 1, 5, "the request is still there")
     hang_up(holder, reset=reset)
-    wait_until(lambda: is_free(small), 1, "the memory is still taken")
+    wait_until(lambda: is_free(small), 5, "the memory is still taken")
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
@@ -99,7 +99,7 @@ def test_while_it_is_computed(small: LiveServer, reset: bool) -> None:
     connection = connect(small)
     connection.sendall(request(npy(80_000)))
     hang_up(connection, reset=reset)
-    wait_until(lambda: is_free(small), 1.5, "the memory is still taken")
+    wait_until(lambda: is_free(small), 5, "the memory is still taken")
 
 
 def test_with_a_request_behind_the_one_that_is_computed(small: LiveServer) -> None:
@@ -114,10 +114,10 @@ def test_with_a_request_behind_the_one_that_is_computed(small: LiveServer) -> No
             wait_until(lambda: gauge(small, "lossd_requests_in_flight") > 0, 5, "it has not come")
             time.sleep(0.05)  # for the one behind it
             hang_up(connection, reset=True)
-            wait_until(lambda: gauge(small, "lossd_requests_in_flight") == 0, 1, "it is still there")
+            wait_until(lambda: gauge(small, "lossd_requests_in_flight") == 0, 5, "it is still there")
     finally:
         os.kill(worker, signal.SIGCONT)
-    wait_until(lambda: is_free(small), 1, "the memory is still taken")
+    wait_until(lambda: is_free(small), 5, "the memory is still taken")
     log = small.log.read_text()
     assert "Traceback" not in log
     assert "ASGI callable" not in log

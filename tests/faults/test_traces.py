@@ -154,11 +154,12 @@ def test_a_span_takes_as_long_as_its_answer(
         attributes(span)["lossd.outcome"]: span for _, span in collector.found if span.name == "POST /bce"
     }
     assert spans.keys() == {"not_acceptable", "ok", "disconnected"}
-    assert seconds(spans["not_acceptable"]) < 0.5
+    assert seconds(spans["not_acceptable"]) < 1.5  # it is sent for two
     assert seconds(spans["ok"]) > 0.8
     children = {span.name: span for _, span in collector.found if span.parent_span_id == spans["ok"].span_id}
     assert seconds(children["read"]) > 0.8
-    assert seconds(children["queue"]) + seconds(children["compute"]) < 0.5
+    others = seconds(children["queue"]) + seconds(children["compute"])
+    assert seconds(children["read"]) + others < seconds(spans["ok"]) + 0.01
     gone = spans["disconnected"]
     assert attributes(gone)["error.type"] == "disconnected"
     assert 0.3 < seconds(gone) < 3

@@ -289,22 +289,22 @@ def test_a_bomb_is_never_held(coding: str) -> None:
 @pytest.mark.parametrize("coding", WRITERS)
 def test_a_bomb_is_decoded_only_as_far_as_it_is_asked(coding: str) -> None:
     body = bomb(coding, 64 << 20)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     first = next(filter(None, decoder(coding).feed(body)))
-    assert time.perf_counter() - begin < 0.05
+    assert time.thread_time() - begin < 0.05
     assert 0 < len(first) <= CHUNK_BYTES
 
 
 @pytest.mark.parametrize(("coding", "empty"), [("gzip", gzipped(b"")), ("zstd", zstd.compress(b""))])
 def test_streams_of_nothing_are_counted(coding: str, empty: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     assert decode(coding, [empty * MAX_MEMBERS]) == b""
     with pytest.raises(
         RequestError, match=f"more than {MAX_MEMBERS} {coding} streams, .*; compress it as one"
     ) as caught:
         decode(coding, [empty * (MAX_MEMBERS + 1)])
     assert caught.value.code == "bad_request"
-    assert time.perf_counter() - begin < 5
+    assert time.thread_time() - begin < 5
 
 
 # Mutants.
@@ -333,9 +333,9 @@ def test_mutants_are_decoded_as_others_do_or_refused(coding: str) -> None:
                     wrong[at : at + 1] = bytes([chance.randrange(256)])
                 case _ if at < len(wrong):
                     wrong[at] ^= 1 << chance.randrange(8)
-        started = time.perf_counter()
+        started = time.thread_time()
         result = outcome(coding, split_at(bytes(wrong), [chance.randrange(len(wrong) + 1)]))
-        assert time.perf_counter() - started < 1
+        assert time.thread_time() - started < 1
         if isinstance(result, RequestError):
             refusals += 1
         else:

@@ -248,9 +248,9 @@ def test_a_newcomer_costs_little_however_many_there_are() -> None:
     waiting = handshakes._ByOwner[int]()
     for number in range(20_000):
         waiting.put(cast(socket.socket, object()), f"address {number}", 1)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for number in range(20_000):
         oldest = waiting.oldest()
         assert waiting.pop(oldest) is not None
         waiting.put(oldest, f"address {number}", 1)
-    assert time.perf_counter() - begun < 4  # with a look at each it takes a minute
+    assert time.thread_time() - begun < 4  # with a look at each it takes a minute

@@ -352,9 +352,9 @@ def test_who_hangs_up(by_workers: LiveServer, sent: bytes, reset: bool) -> None:
         connection.send(sent)
         time.sleep(0.005)
         connection.hang_up(reset=reset)
-        wait_until(lambda: metric(server, outcome) == before + 1, 1)
+        wait_until(lambda: metric(server, outcome) == before + 1, 5)
         assert metric(server, "lossd_requests_in_flight") == 0
-    wait_until(lambda: metric(server, "lossd_bytes_in_flight") == 0, 1)
+    wait_until(lambda: metric(server, "lossd_bytes_in_flight") == 0, 5)
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ CASES = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("media", "coding", "make", "query", "status"), CASES.values(), ids=CASES)
 def test_others_are_answered_meanwhile(
     busy: LiveServer, media: str, coding: str, make: object, query: str, status: int
@@ -103,6 +104,7 @@ def test_others_are_answered_meanwhile(
     assert max(waits) < 0.25, sorted(waits)[-5:]
 
 
+@pytest.mark.alone
 def test_a_deadline_holds_within_a_chunk(busy: LiveServer) -> None:
     body = zstd.compress(tiny_batches(100_000))
     headers = {"content-type": ARROW, "content-encoding": "zstd", "x-timeout-ms": "200"}

@@ -845,10 +845,10 @@ def test_items_beyond_those_of_the_rows_are_dropped() -> None:
 
 def test_hostile_streams_take_neither_memory_nor_time() -> None:
     tracemalloc.start()
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for body, _ in HOSTILE.values():
         outcome([body])
-    taken = time.perf_counter() - begun
+    taken = time.thread_time() - begun
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 20
@@ -870,9 +870,9 @@ def test_the_longest_schemas_take_little_time() -> None:
         )
         for mark in re.finditer(b"\xff\xff\xff\x7f", bytes(out[:place])):
             struct.pack_into("<I", out, mark.start(), place - mark.start())
-        begun = time.perf_counter()
+        begun = time.thread_time()
         error = outcome([prefixed(bytes(out))])
-        assert time.perf_counter() - begun < 0.5
+        assert time.thread_time() - begun < 0.5
         assert error is not None
         assert error.code == "malformed_arrow"
 
@@ -919,7 +919,7 @@ def test_mutants_are_read_or_refused() -> None:
     slowest = 0.0
     for round_ in range(5000):
         body = mutant(parents[round_ % len(parents)], generator)
-        begun = time.perf_counter()
+        begun = time.thread_time()
         received = 0
         try:
             for event in events([body]):
@@ -927,7 +927,7 @@ def test_mutants_are_read_or_refused() -> None:
             read_well += 1
         except RequestError as error:
             check_error(error)
-        slowest = max(slowest, time.perf_counter() - begun)
+        slowest = max(slowest, time.thread_time() - begun)
         assert received <= 8 * len(body)
     assert 100 < read_well < 4900  # mutants of values are valid
     assert slowest < 1

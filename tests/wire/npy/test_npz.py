@@ -822,13 +822,13 @@ HOSTILE: Mapping[str, tuple[bytes, str, str]] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_what_is_refused(case: str) -> None:
     body, code, words = HOSTILE[case]
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for chunks in ([body], split_at(body, range(min(len(body), 1500))), [body[:40], body[40:]]):
         with pytest.raises(RequestError, match=words) as caught:
             read(chunks)
         assert caught.value.code == code
         check_error(caught.value)
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 @pytest.mark.parametrize(
@@ -951,9 +951,9 @@ def test_mutants_are_read_as_numpy_reads_them_or_refused() -> None:
     read_ones = 0
     for _ in range(6000):
         body = mutant(chance.choice(bodies), bodies, chance)
-        begin = time.perf_counter()
+        begin = time.thread_time()
         result = outcome(split_at(body, [chance.randrange(len(body) + 1)]))
-        assert time.perf_counter() - begin < 1
+        assert time.thread_time() - begin < 1
         if isinstance(result, RequestError):
             continue
         read_ones += 1
