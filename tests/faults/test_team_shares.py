@@ -143,6 +143,7 @@ def test_another_teams_array_answers_beside_slow_readers(full: Full) -> None:
         threads = []
         for _ in range(2):
             connection = readers.enter_context(connect(full.server, receive_bytes=4096))
+            connection.settimeout(60)  # one answer after the other is computed
             accept = "Accept: application/x-npy\r\n"
             connection.sendall(full.head("reader", len(ANSWER), "/bce?reduction=none", accept) + ANSWER)
             threads.append(threading.Thread(target=read_slowly, args=(connection,)))
