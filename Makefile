@@ -115,7 +115,7 @@ ifdef ARGS
 else
 	$(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(AT_ONCE) --dist worksteal $(NUMBERS:%=--ignore=%)
 	@# What waits leaves the cores idle half of the time: the numbers have that, and give way.
-	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(CORES) --dist worksteal $(NUMBERS) >$$log 2>&1 & numbers=$$!; \
+	@log=$$(mktemp); nice -n 10 $(BIN)/python -m pytest -m 'not alone and not waits' --numprocesses $(CORES) --dist worksteal $(NUMBERS) >$$log 2>&1 & numbers=$$!; \
 	  $(BIN)/python -m pytest -m waits --numprocesses $(WAITING) --dist worksteal $(call marked,waits); waits=$$?; \
 	  wait $$numbers; numbers=$$?; cat $$log; rm -f $$log; exit $$((waits || numbers))
 	$(BIN)/python -m pytest -m alone $(call marked,alone)
