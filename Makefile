@@ -185,7 +185,7 @@ $(BROWSER)/.installed: tests/browser/requirements.txt | $(READY)
 
 browser: $(BROWSER)/.installed ## Use the page in a browser as people do, and look for barriers; ARGS goes to pytest
 	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m scripts.licences
-	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m pytest tests/browser --numprocesses $(CORES) --dist loadfile $(ARGS)
+	PYTHONPATH=$(CURDIR)/$(BROWSER)$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m pytest tests/browser --numprocesses $(CORES) --dist loadfile --timeout 300 $(ARGS)
 
 # Sphinx and its theme, by packages that lie apart; the stamp is written last.
 DOCS := .docs

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from browser.arrays import Arrays
     from browser.visits import Visit, Watch
 
+WAIT_MS: Final = 30_000
+"""How long a test waits for the page: machines that do other work, too, are slow."""
 collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 
 
@@ -39,8 +41,9 @@ class TeamServer:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, which can reach this machine alone."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=WAIT_MS)
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed: .ci/tools installs it")
@@ -67,7 +70,7 @@ def visit(browser: Browser, watch: Watch) -> Iterator[Visit]:
 
     def open_page(address: str, **options: Any) -> Page:  # noqa: ANN401 # those of `new_context`
         context = browser.new_context(**options)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(WAIT_MS)
         contexts.append(context)
         watch.follow(context)
         page: Page = context.new_page()

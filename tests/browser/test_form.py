@@ -25,8 +25,6 @@ from live_server import LiveServer, live_server
 from lossd_client import LossClient, Report
 from teams_file import make_key, team_table, write_teams
 
-pytestmark = pytest.mark.timeout(120)
-
 _GO: Final = "Show the loss"
 _SECTIONS: Final = ("totals", "classes", "groups", "top", "histogram", "calibration", "sweep", "paired")
 
@@ -493,7 +491,7 @@ def test_one_class_has_no_class_ids(page: Page, arrays: Arrays, files: Path, wat
 
 def _is_shown(page: Page, title: str) -> None:
     expect(page.locator(".result-title")).to_have_text(title)
-    expect(page.locator(".result")).not_to_have_attribute("aria-busy", "true", timeout=30_000)
+    expect(page.locator(".result")).not_to_have_attribute("aria-busy", "true")
 
 
 @pytest.mark.parametrize("name", ["retrained-logits.npy", "epoch9.npy"])
@@ -606,7 +604,7 @@ def test_the_example_waits_for_the_losses(visit: Visit, server: LiveServer) -> N
 def test_own_files_take_the_place_of_the_examples(page: Page, arrays: Arrays) -> None:
     page.get_by_role("button", name="Try an example").click()
     expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(6)
-    expect(page.locator('[data-section="totals"]')).to_be_visible(timeout=30_000)
+    expect(page.locator('[data-section="totals"]')).to_be_visible()
     _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
     expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(2)
     expect(page.locator("#example-files")).to_be_hidden()
@@ -697,7 +695,7 @@ def test_a_view_waits_for_the_teams_rate(visit: Visit, tmp_path: Path, arrays: A
         _choose(page, arrays.path("logits.npy"), arrays.path("targets.npy"))
         page.get_by_role("button", name=_GO).click()
         waits = page.locator(".result-wait")
-        expect(waits).to_contain_text("Your team's limit is reached: it is sent again in", timeout=30_000)
+        expect(waits).to_contain_text("Your team's limit is reached: it is sent again in")
         before = waits.inner_text()
         expect(waits).not_to_have_text(before)  # it counts down
         expect(page.locator('[data-section="totals"]')).to_be_visible(timeout=60_000)

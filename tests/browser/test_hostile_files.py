@@ -32,8 +32,6 @@ from browser.visits import Visit, Watch, drop
 from live_server import LiveServer
 from lossd_client import LossClient
 
-pytestmark = pytest.mark.timeout(120)
-
 _NAMES: Final = {
     "newline": "cam\n\ntouch stolen\n#.txt",
     "return": "cam\rtouch stolen\r.txt",
@@ -275,7 +273,7 @@ def test_four_hundred_files_are_taken_at_once(page: Page, files: Path) -> None:
       observer.observe(document.getElementById("next"), { childList: true });
     }""")
     _upload(page, *sorted(files.iterdir()))
-    expect(_list(page).get_by_role("listitem")).to_have_count(400, timeout=30_000)
+    expect(_list(page).get_by_role("listitem")).to_have_count(400)
     expect(page.locator("#next")).to_contain_text("Say what")
     assert page.evaluate("() => window.shown") == 1
 

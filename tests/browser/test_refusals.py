@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from browser.arrays import Arrays
 from browser.reading import section
-from browser.visitor import WAIT_MS, give, problem, show_loss
+from browser.visitor import give, problem, show_loss
 from browser.visits import Visit, Watch, drop
 from live_server import LiveServer, live_server
 from teams_file import make_key, team_table, write_teams
@@ -137,7 +137,7 @@ def test_a_team_that_has_used_its_rate_waits_and_can_stop_waiting(
     button.click()
     sent = page.locator("#progress-text, .result-title").filter(visible=True)
     expect(sent.first).to_be_visible()
-    expect(button).to_be_enabled(timeout=WAIT_MS)
+    expect(button).to_be_enabled()
     button.click()
     expect(page.locator("#progress-text")).to_contain_text(
         "Your team's limit is reached: it is sent again in"

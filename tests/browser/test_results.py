@@ -35,7 +35,7 @@ _ADD: Final = """async (text) => {
   for (const { name, document, scored } of JSON.parse(text)) {
     const files = Object.entries(scored?.files ?? {}).map(([tensor, bytes]) => [tensor, file(bytes)]);
     const all = scored && { ...scored, files: Object.fromEntries(files) };
-    await ownResults.add({ name, document, scored: all });
+    await ownResults.add({ name, document, notes: [], scored: all });
   }
 }"""
 
@@ -420,5 +420,5 @@ def test_the_page_opens_with_the_servers_report(
     with live_server(tmp_path, ui_report=tmp_path / "night.json") as server:
         page = visit(f"{server.url}/ui")
         expect(page.locator(".result-title")).to_have_text("saved report")
-        expect(_section(page, "classes")).to_be_visible(timeout=30_000)  # the first one to be drawn
+        expect(_section(page, "classes")).to_be_visible()  # the first one to be drawn
         expect(page.locator(".result-title")).not_to_be_focused()

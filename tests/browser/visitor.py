@@ -9,8 +9,6 @@ from playwright.sync_api import Locator, Page, expect
 from browser.reading import section
 from browser.visits import drop
 
-WAIT_MS = 30_000
-
 
 def give(page: Page, *paths: Path) -> None:
     """Drop files, and wait until the page has taken each."""
@@ -22,7 +20,7 @@ def give(page: Page, *paths: Path) -> None:
 def show_loss(page: Page) -> None:
     """Press the button, and wait for the result."""
     page.get_by_role("button", name="Show the loss").click()
-    expect(section(page, "totals")).to_be_visible(timeout=WAIT_MS)
+    expect(section(page, "totals")).to_be_visible()
 
 
 def choose(page: Page, name: str, place: str) -> None:

@@ -68,7 +68,7 @@ export class LossClient extends LossMethods {
       putBack(report, groups, ids);
       return { report, notes: notes.map(String) };
     });
-    notes.forEach((/** @type {string} */ note) => onNote(note));
+    notes.forEach((/** @type {string} */ note) => onNote?.(note));
     return report;
   }
 

@@ -164,8 +164,8 @@ export interface CallOptions extends Limits {
 }
 
 export interface ReportOptions extends CallOptions {
-  /** Told each note on the report: a sentence on a loss that is right and may surprise. By default console.warn. */
-  readonly onNote?: ((note: string) => void) | undefined;
+  /** Told each note on the report: a sentence on a loss that is right and may surprise. Else console.warn; null: none. */
+  readonly onNote?: ((note: string) => void) | null | undefined;
 }
 
 export interface ClientOptions extends Limits {

@@ -1,6 +1,6 @@
 // The paired report of two runs over the same rows: one run's, with the other one's inputs as its baseline.
 
-import { score } from "./requests.js";
+import { changedFile, score } from "./requests.js";
 
 /** @import { Report } from "./client/index.js" */
 /** @import { Files, Run } from "./requests.js" */
@@ -24,9 +24,13 @@ export async function compared(run, baseline, options) {
   if (mine !== its) return undefined;
   const name = totals[0]?.inputs ?? "logits";
   const other = baseline.scored.files[name];
-  if (!other || !run.scored.files[name] || !(await areAlike(run.scored.files, baseline.scored.files))) {
-    return undefined;
-  }
+  if (!other || !run.scored.files[name]) return undefined;
+  const files = [run.scored.files, baseline.scored.files];
+  const [own, others] = [run.scored.files, baseline.scored.files];
+  const isPaired = await areAlike(own, others).catch(async (error) => {
+    throw (await changedFile(own)) ?? (await changedFile(others)) ?? error;
+  });
+  if (!isPaired) return undefined;
   const { sweep, calibration_bins, top, ...params } = run.scored.params; // of sections that are not asked for
   const { groups, ids } = run.scored.files;
   // Names of rows are for lists.

@@ -25,7 +25,7 @@ import {
  * @typedef {{ file: File, kind: "npy", head: ArrayHead }
  *   | { file: File, kind: "npz" | "arrow", members: readonly Member[] }
  *   | { file: File, kind: "lines", lines: readonly string[] }
- *   | { file: File, kind: "report", document: Report }} Found
+ *   | { file: File, kind: "report", document: Report, notes: string[] }} Found
  */
 
 const SCHEMA = "lossd.report/1";
@@ -216,8 +216,11 @@ function jsonFile(file, text) {
   } catch (error) {
     throw new Error(`it begins as JSON, and is none (${/** @type {Error} */ (error).message})`);
   }
-  if (document.schema === SCHEMA) return { file, kind: "report", document };
-  if (document.report?.schema === SCHEMA) return { file, kind: "report", document: document.report };
+  if (document.schema === SCHEMA) return { file, kind: "report", document, notes: [] };
+  if (document.report?.schema === SCHEMA) {
+    const notes = [document.notes ?? []].flat().map(String);
+    return { file, kind: "report", document: document.report, notes };
+  }
   if (Array.isArray(document) && document.every((item) => typeof item === "string")) {
     return { file, kind: "lines", lines: document };
   }

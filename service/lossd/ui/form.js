@@ -9,6 +9,7 @@ import { recognise } from "./files.js";
 import { LossFields } from "./loss_fields.js";
 import { assumed, classIds, isInputs, missing, misfits } from "./places.js";
 import { problemElement } from "./problems.js";
+import { shown } from "./quoting.js";
 import { filesOf, score } from "./requests.js";
 import { session } from "./session.js";
 
@@ -17,10 +18,11 @@ import { session } from "./session.js";
 /** @import { Item } from "./places.js" */
 /** @import { Progress } from "./upload.js" */
 /** @import { Run } from "./requests.js" */
+/** @typedef {(run: Run, options?: { isFocused: boolean }) => void} OnRun */
 
 /**
  * @param {HTMLElement} root
- * @param {{ onRun: (run: Run) => void }} options
+ * @param {{ onRun: OnRun }} options
  */
 export function startForm(root, { onRun }) {
   new Form(root, onRun).start();
@@ -45,6 +47,8 @@ class Form {
   #commands = commandsElement();
   /** @type {AbortController | null} */
   #controller = null;
+  /** @type {Promise<void>} The last run, to its end. */
+  #ended = Promise.resolve();
   #isReady = false;
   /** @type {() => void} */
   #tellReady = () => {};
@@ -53,7 +57,7 @@ class Form {
   #isExample = false;
   #remove = button("Remove all files", () => this.#removeAll(), { class: "quiet", id: "remove-all" });
 
-  /** @param {HTMLElement} root @param {(run: Run) => void} onRun */
+  /** @param {HTMLElement} root @param {OnRun} onRun */
   constructor(root, onRun) {
     this.#root = root;
     this.#onRun = onRun;
@@ -87,7 +91,11 @@ class Form {
     });
     this.#root.replaceChildren(form);
     takeDrops(this.#root, (files) => this.#take(files));
-    session.onKey(() => (session.hasKey ? this.#load() : this.#show()));
+    session.onKey(() => {
+      if (session.hasKey) return this.#load();
+      this.#controller?.abort(); // its result is of the team whose key it was
+      this.#show();
+    });
     this.#load();
     this.#show();
   }
@@ -125,7 +133,9 @@ class Form {
   /** Learn the losses of the server. */
   async #load() {
     try {
-      const { losses } = await session.client().info();
+      const onProgress = (/** @type {Progress} */ { wait }) =>
+        this.#problems.replaceChildren(element("p", { class: "note" }, [wait ?? ""]));
+      const { losses } = await session.client(onProgress).info();
       this.#loss.setLosses(losses);
       this.#problems.replaceChildren();
       this.#isReady = true;
@@ -150,7 +160,7 @@ class Form {
     await takeFiles(files, {
       onFound: (found) => {
         if (found.kind === "report")
-          this.#onRun({ name: found.file.name, document: found.document, notes: [], scored: null });
+          this.#onRun({ ...found, name: found.file.name, scored: null });
         else taken.push({ found });
       },
       onError: (error) => this.#fileProblems.append(problemElement(error)),
@@ -162,20 +172,21 @@ class Form {
   }
 
   async #tryExample() {
+    const files = await Promise.all(
+      exampleFiles().map(async ({ file, place }) => ({ found: await recognise(file), place })),
+    );
+    this.#controller?.abort(); // what it scores is taken away
     this.#fileProblems.replaceChildren();
     this.#files.clear();
-    this.#links.replaceChildren("The example's files: ");
-    for (const { file, place } of exampleFiles()) {
-      const found = await recognise(file);
-      if (found.kind !== "report") this.#files.take([{ found, place }]);
-      this.#links.append(
-        element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]),
-        " ",
-      );
-    }
+    this.#files.take(files.flatMap(({ found, place }) => (found.kind === "report" ? [] : [{ found, place }])));
+    const links = files.flatMap(({ found: { file } }) => [
+      element("a", { href: URL.createObjectURL(file), download: file.name }, [file.name]),
+      " ",
+    ]);
+    this.#links.replaceChildren("The example's files: ", ...links);
     this.#links.hidden = false;
     this.#isExample = true;
-    await this.#ready; // a press may come before them
+    await Promise.all([this.#ready, this.#ended]); // a press may come before them
     if (!this.#isExample) return; // its files were taken away meanwhile
     this.#loss.choose("focal");
     await this.#run();
@@ -185,6 +196,7 @@ class Form {
   #removeAll() {
     this.#files.clear();
     if (!this.#isExample) return;
+    this.#controller?.abort();
     this.#isExample = false;
     this.#links.hidden = true;
     this.#loss.reset();
@@ -214,38 +226,62 @@ class Form {
   async #run() {
     const next = missing(this.#files.items, this.#loss.lossOf);
     if (this.#controller !== null || next !== null || !this.#isReady) return;
-    this.#controller = new AbortController();
+    this.#ended = this.#score(new AbortController());
+    await this.#ended;
+  }
+
+  /** @param {AbortController} controller */
+  async #score(controller) {
+    const before = document.activeElement;
+    const { signal } = controller;
+    this.#controller = controller;
     this.#problems.replaceChildren();
     this.#running.hidden = false;
     this.#progressed({ sent: 0, total: 0 });
     this.#say("Sending.");
     this.#show(); // the button is off
     try {
-      const { signal } = this.#controller;
       const { items } = this.#files;
+      const asked = items.map((item) => ({ ...item })); // people may go on
+      const name = this.#isExample ? "example" : nameOf(asked);
       const scored = {
         loss: this.#loss.name,
-        params: this.#loss.asked(items).params,
-        ...(await filesOf(items)),
+        params: this.#loss.asked(asked).params,
+        ...(await filesOf(asked)),
       };
-      const name = nameOf(items);
       const found = await score(scored, {
         signal,
         onProgress: (progress) => {
-          if (this.#controller?.signal === signal) this.#progressed(progress); // no countdown of a former run
+          if (this.#controller === controller) this.#progressed(progress); // no countdown of a former run
         },
       });
       this.#say("Done. The results are shown after the form.");
       for (const item of items) item.hasRun = true;
-      this.#onRun({ name, ...found, scored });
+      const notes = [...found.notes, ...this.#changes(items, asked)];
+      const isFocused = [before, document.body].includes(document.activeElement); // not of people who write
+      this.#onRun({ name, ...found, notes, scored }, { isFocused });
     } catch (error) {
-      if (this.#controller.signal.aborted) this.#say("Cancelled.");
+      if (signal.aborted) this.#say("Cancelled.");
       else this.#fail(error);
     } finally {
       this.#controller = null;
       this.#running.hidden = true;
       this.#show();
     }
+  }
+
+  /**
+   * A note if files have come, gone or changed their places since a run began.
+   * @param {readonly Item[]} items The files of the run.
+   * @param {readonly Item[]} asked What they were then.
+   */
+  #changes(items, asked) {
+    const now = this.#files.items;
+    const isSame = (/** @type {Item} */ { place, label }, /** @type {number} */ index) =>
+      now[index] === items[index] && now[index]?.place === place && now[index]?.label === label;
+    if (now.length === asked.length && asked.every(isSame)) return [];
+    const names = asked.map(({ found }) => shown(found.file.name)).join(", ");
+    return [`the files have been changed since this was asked for; it is of ${names} as they were`];
   }
 
   /** @param {unknown} error */

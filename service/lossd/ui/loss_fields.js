@@ -2,7 +2,7 @@
 
 import { LOSSES } from "./client/methods.js";
 import { element } from "./elements.js";
-import { controlsOf, valueOf, valuesOf } from "./parameters.js";
+import { controlsOf, fits, valueOf, valuesOf } from "./parameters.js";
 import { sectionsOf } from "./places.js";
 
 /** @import { Info } from "./client/index.js" */
@@ -27,6 +27,8 @@ export class LossFields {
   #classIdsText = element("span");
   #classIdsRow = element("p", { class: "suggestion", hidden: "" });
   #areGammasOwn = false;
+  /** Whether all is as the example chose it. */
+  #isOfExample = false;
   #onChange;
   /** @type {Info["losses"]} */
   #losses = [];
@@ -66,8 +68,12 @@ export class LossFields {
       ({ target }) => target instanceof Element && target.closest("details")?.setAttribute("open", ""),
       true,
     );
-    this.root.addEventListener("input", () => this.#changed());
-    this.root.addEventListener("change", () => this.#changed());
+    for (const kind of ["input", "change"]) {
+      this.root.addEventListener(kind, () => {
+        this.#isOfExample = false;
+        this.#changed();
+      });
+    }
   }
 
   get name() {
@@ -106,14 +112,20 @@ export class LossFields {
     this.#build();
   }
 
-  /** @param {string} name */
+  /**
+   * Choose the example's loss.
+   * @param {string} name
+   */
   choose(name) {
     this.#select.value = name;
     this.#build();
+    this.#isOfExample = true;
   }
 
-  /** Begin anew with the server's defaults. */
+  /** Begin anew with the server's defaults after the example, unless somebody has chosen since. */
   reset() {
+    if (!this.#isOfExample) return;
+    this.#isOfExample = false;
     this.#select.selectedIndex = 0;
     this.#controls = [];
     this.#areGammasOwn = false;
@@ -126,7 +138,9 @@ export class LossFields {
     const former = valuesOf(this.#controls);
     const { first, more } = controlsOf(this.#losses, this.name);
     this.#controls = [...first, ...more];
-    for (const [name, value] of Object.entries(former)) this.#write(name, value);
+    for (const { parameter, write } of this.#controls) {
+      if (parameter.name in former && fits(former[parameter.name], parameter)) write(former[parameter.name]);
+    }
     this.#first.replaceChildren(...first.map(({ root }) => root));
     this.#more.replaceChildren(
       ...(this.name === SWEPT ? [this.#gammasRow] : []),

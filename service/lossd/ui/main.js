@@ -1,5 +1,6 @@
 // The page: its tabs, its key, and the parts joined.
 
+import { button, element } from "./elements.js";
 import { startForm } from "./form.js";
 import { problemElement, responseError } from "./problems.js";
 import { startResults } from "./results.js";
@@ -17,8 +18,9 @@ function byId(id) {
 
 const results = startResults(byId("results"));
 startForm(byId("score"), {
-  onRun: (run) => {
-    show(run);
+  onRun: (run, { isFocused } = { isFocused: true }) => {
+    show(run, { isFocused });
+    if (!isFocused) return;
     byId("results").scrollIntoView();
     byId("results").focus({ preventScroll: true });
   },
@@ -44,24 +46,33 @@ function show(run, options) {
  */
 function startReport() {
   let isDone = false;
+  let asked = 0;
   const ask = async () => {
     if (isDone) return;
+    const turn = (asked += 1);
     // Nobody has asked for anything yet: without a key this is no reason to ask for one.
     const response = await (session.hasKey
       ? session.request("ui/report")
       : fetch(new URL("report", import.meta.url)));
-    if (response.status === 401) return;
-    isDone = true;
-    if (response.status === 204) return;
+    if (response.status === 401 || turn !== asked) return; // it may be of another key
     if (!response.ok) throw await responseError(response);
-    const document = await response.json();
+    const document = response.status === 204 ? null : await response.json();
+    if (turn !== asked) return;
+    isDone = true;
+    if (document === null) return;
     const name = document.run?.name ?? "saved report";
     show({ name, document, notes: [], scored: null }, { isFocused: false });
   };
-  const start = () => ask().catch((error) => document.querySelector("main")?.prepend(problemElement(error)));
+  const problem = element("div");
+  document.querySelector("main")?.prepend(problem);
+  const start = () => {
+    problem.replaceChildren();
+    return ask().catch((error) => problem.replaceChildren(problemElement(error), button("Try again", start)));
+  };
   session.onKey(() => {
     if (session.hasKey) return start();
     isDone = false;
+    asked += 1;
     results.clear(); // they are of the team whose key it was
     byId("panel-score").classList.remove("has-runs");
   });

@@ -163,6 +163,15 @@ function isOfWords(schema) {
 }
 
 /**
+ * Whether a value of one loss may be another's, as far as it is clear before the server judges.
+ * @param {unknown} value
+ * @param {Parameter} parameter
+ */
+export function fits(value, { values }) {
+  return typeof value !== "string" || complaint(value, values) === "";
+}
+
+/**
  * What is wrong with what was written, where it is clear before the server judges.
  * @param {string} text
  * @param {Schema} values

@@ -1,5 +1,6 @@
 // The request of a report: what was chosen in the form, as the client takes it.
 
+import { ConnectionFailed } from "./client/index.js";
 import { readIntegers } from "./heads.js";
 import { shown } from "./quoting.js";
 import { session } from "./session.js";
@@ -76,12 +77,32 @@ export async function score(
   const notes = [];
   const onNote = (/** @type {string} */ note) => notes.push(note);
   const client = session.client(onProgress);
-  const document = await client.report(
+  const asking = client.report(
     /** @type {"bce"} */ (loss),
     /** @type {ReportRequest<"bce">} */ (request),
     { signal, onNote },
   );
+  const document = await asking.catch(async (error) => {
+    throw (error instanceof ConnectionFailed && (await changedFile({ ...files, baseline }))) || error;
+  });
   return { document: withClassNames(document, classNames), notes };
+}
+
+/**
+ * What is wrong with a file that can no longer be read: browsers then break off the connection.
+ * @param {Readonly<Record<string, unknown>>} files
+ * @returns {Promise<Error | null>}
+ */
+export async function changedFile(files) {
+  for (const file of Object.values(files)) {
+    if (!(file instanceof File)) continue;
+    try {
+      await file.slice(0, 1).arrayBuffer();
+    } catch {
+      return new Error(`${shown(file.name)} has changed on disk, or is gone, since it was chosen. Choose it again.`);
+    }
+  }
+  return null;
 }
 
 /**

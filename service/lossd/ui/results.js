@@ -57,21 +57,27 @@ export function startResults(root) {
 }
 
 class Results {
+  #root;
   #said = element("p", { class: "unseen", role: "status" });
   #view = element("div", { class: "result" });
   #runs = new RunList({
     onShow: (run) => this.#show(run),
-    onChange: () => this.#redrawHead(),
+    onRename: (run) => this.#onRename(run),
     onRemove: (run) => this.#onRemove(run),
   });
   /** @type {readonly Run[]} */
   #shown = [];
+  /** @type {Report | undefined} Of the two that are shown. */
+  #paired;
+  /** @type {Run | undefined} What the shown run would be compared with. */
+  #against;
   /** @type {WeakMap<Run, string>} */
   #drawn = new WeakMap();
   #stop = new AbortController();
 
   /** @param {HTMLElement} root */
   constructor(root) {
+    this.#root = root;
     root.append(this.#said, this.#runs.element, this.#view);
   }
 
@@ -121,8 +127,19 @@ class Results {
         if (!signal.aborted) this.#wait(wait ?? `Comparing row by row: ${percent} % sent`);
       };
       const paired = await compared(run, baseline, { onProgress, signal });
-      return view({ reports: [run, baseline], paired }, signal, (text) => this.#wait(text));
+      if (!signal.aborted) this.#paired = paired;
+      return this.#viewPair(run, baseline, signal);
     });
+  }
+
+  /**
+   * @param {Run} run
+   * @param {Run} baseline
+   * @param {AbortSignal} signal
+   */
+  #viewPair(run, baseline, signal) {
+    const asked = { reports: [run, baseline], paired: this.#paired };
+    return view(asked, signal, (text) => this.#wait(text));
   }
 
   /**
@@ -134,25 +151,30 @@ class Results {
     this.#stop.abort();
     this.#stop = new AbortController();
     const { signal } = this.#stop;
+    if (runs[1] !== this.#shown[1] || runs[0] !== this.#shown[0]) this.#against = runs[1];
     this.#shown = runs;
     this.#runs.mark(runs);
     this.#view.setAttribute("aria-busy", "true");
-    const head = this.#head();
-    this.#view.replaceChildren(head, element("p", { class: "note result-wait" }));
+    this.#view.replaceChildren(this.#head(), element("p", { class: "note result-wait" }));
     this.#wait("Drawing the result");
+    const before = document.activeElement;
     let body;
     try {
-      body = arranged(fragment(await ask(signal)), runs);
+      const drawn = arranged(fragment(await ask(signal)), runs);
+      const notes = notesOf(runs);
+      body = [notesElement(notes), ...drawn];
+      if (!signal.aborted) this.#say([`${this.#title()}: the result is here.`, ...notes].join(" "));
     } catch (error) {
       if (signal.aborted) return;
       body = [problemElement(error), button("Try again", () => this.#draw(runs, ask, { isFocused }))];
+      this.#say(""); // the problem is said
     }
     if (signal.aborted) return;
-    const notes = [...new Set(runs.flatMap((run) => run.notes))];
-    this.#view.replaceChildren(this.#head(), notesOf(notes), ...body);
+    this.#view.querySelector(".result-wait")?.replaceWith(...body); // the head stays: people may be in it
     this.#view.removeAttribute("aria-busy");
-    this.#say([`${this.#title()}: the result is here.`, ...notes].join(" "));
-    if (isFocused) this.#view.querySelector("h2")?.focus();
+    if (isFocused && [before, this.#root, document.body].includes(document.activeElement)) {
+      this.#view.querySelector("h2")?.focus();
+    }
   }
 
   /** @param {string} text What is waited for. */
@@ -198,7 +220,8 @@ class Results {
   #choice(run, others, baseline) {
     const options = others.map((other) => element("option", {}, [other.name]));
     const select = element("select", {}, options);
-    if (baseline) select.selectedIndex = others.indexOf(baseline);
+    if (this.#against && others.includes(this.#against)) select.selectedIndex = others.indexOf(this.#against);
+    select.addEventListener("change", () => (this.#against = others[select.selectedIndex]));
     const onClick = () => {
       const other = others[select.selectedIndex];
       if (other) this.#compare(run, other);
@@ -208,6 +231,16 @@ class Results {
       button("Compare", onClick),
       ...(baseline ? [button("Swap", () => this.#compare(baseline, run))] : []),
     ]);
+  }
+
+  /**
+   * A comparison has the names of its runs throughout.
+   * @param {Run} run
+   */
+  #onRename(run) {
+    const [shown, baseline] = this.#shown;
+    if (!shown || !baseline || !this.#shown.includes(run)) return this.#redrawHead();
+    this.#draw(this.#shown, (signal) => this.#viewPair(shown, baseline, signal), { isFocused: false });
   }
 
   /** @param {Run} run */
@@ -273,10 +306,21 @@ function arranged(drawn, runs) {
 }
 
 /**
+ * Notes on runs, as sentences, each with the run's name if not all have it.
+ * @param {readonly Run[]} runs
+ */
+function notesOf(runs) {
+  const noted = runs.flatMap((run) =>
+    run.notes.map((note) => (runs.every(({ notes }) => notes.includes(note)) ? note : `${run.name}: ${note}`)),
+  );
+  return [...new Set(noted)].map((note) => `${note}.`);
+}
+
+/**
  * What may surprise in losses that are right.
  * @param {readonly string[]} notes
  */
-function notesOf(notes) {
+function notesElement(notes) {
   const items = notes.map((note) => element("li", {}, [note]));
   return element("ul", { class: "misfits", "aria-label": "Notes on the result" }, items);
 }

@@ -4,7 +4,7 @@ import { button, element } from "./elements.js";
 import { meanOf } from "./sweep.js";
 
 /** @import { Run } from "./requests.js" */
-/** @typedef {{ onShow: (run: Run) => void, onChange: () => void, onRemove: (run: Run) => void }} Events */
+/** @typedef {{ onShow: (run: Run) => void, onRename: (run: Run) => void, onRemove: (run: Run) => void }} Events */
 
 /** What a parameter is unless it is asked for: it is not worth its place in the list. */
 const USUAL = new Map(
@@ -116,11 +116,13 @@ export class RunList {
       isOpen = false;
       if (name && name !== run.name) run.name = this.#freeName(name);
       this.#fill(run, item);
-      this.#events.onChange();
+      this.#events.onRename(run);
     };
     field.addEventListener("blur", () => close(field.value.trim()));
-    field.addEventListener("keydown", ({ key }) => {
+    field.addEventListener("keydown", (event) => {
+      const { key } = event;
       if (key !== "Enter" && key !== "Escape") return;
+      event.preventDefault(); // Enter would also press the button that has the focus next
       close(key === "Enter" ? field.value.trim() : "");
       item.querySelector("button")?.focus();
     });

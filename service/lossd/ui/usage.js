@@ -113,6 +113,8 @@ class UsageTab {
     try {
       const found = await this.ask();
       if (number !== this.loads) return;
+      this.isOperator = found.isOperator;
+      this.chosen ??= found.usage?.team ?? null;
       this.trouble.replaceChildren();
       this.render(found);
       this.isFresh = true;
@@ -127,24 +129,22 @@ class UsageTab {
 
   /**
    * The overview if the key is an operator's, else its team's usage.
-   * @returns {Promise<{ overview: Overview | null, usage: Usage | null }>}
+   * @returns {Promise<{ overview: Overview | null, usage: Usage | null, isOperator: boolean }>}
    */
   async ask() {
     const client = session.client();
-    if (this.isOperator) return { overview: await client.overview(this.days), usage: null };
+    if (this.isOperator) return { overview: await client.overview(this.days), usage: null, isOperator: true };
     try {
       const usage = await client.usage(this.days);
-      this.isOperator = usage.operator;
-      this.chosen ??= usage.team;
-      return { usage, overview: usage.operator ? await client.overview(this.days) : null };
+      const overview = usage.operator ? await client.overview(this.days) : null;
+      return { usage, overview, isOperator: usage.operator };
     } catch (error) {
       if (!(error instanceof StatusError) || error.status !== 404) throw error;
       // The server keeps no usage; an operator sees the rest.
       const overview = await client.overview(this.days).catch((refusal) => {
         throw refusal instanceof StatusError && refusal.status === 403 ? error : refusal;
       });
-      this.isOperator = true;
-      return { usage: null, overview };
+      return { usage: null, overview, isOperator: true };
     }
   }
 
