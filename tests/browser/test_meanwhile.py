@@ -47,7 +47,8 @@ def _use_key(page: Page, key: str) -> None:
 
 
 def _runs(page: Page) -> list[str]:
-    return page.locator("#results .runs-name").all_inner_texts()
+    names: list[str] = page.locator("#results .runs-name").all_inner_texts()
+    return names
 
 
 def test_a_result_says_that_its_files_have_changed(page: Page, arrays: Arrays, tmp_path: Path) -> None:

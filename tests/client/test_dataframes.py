@@ -168,6 +168,15 @@ def test_what_is_no_column_of_numbers(column: Any, message: str) -> None:  # noq
         as_array("logits", column, FLOATS)
 
 
+def test_a_mask_that_is_missing_has_pandas_own_remedy() -> None:
+    column = pd.Series([None, True], dtype="boolean")
+    with pytest.raises(TypeError, match=r"it holds NAType, bool: .*; \.fillna\(False\) leaves out what has"):
+        as_array("mask", column, MASK)
+    np.testing.assert_array_equal(as_array("mask", column.fillna(False), MASK), [False, True], strict=True)
+    with pytest.raises(TypeError, match="which makes None NaN"):
+        as_array("targets", column, TARGETS)
+
+
 def test_empty_columns_of_lists() -> None:
     empty: list[tuple[Any, tuple[int, ...]]] = [
         (pa.array([], FIXED), (0, 2)),

@@ -213,6 +213,17 @@ def test_tensors_that_a_loss_does_not_have(
         ("box", {"class_axis": 1}, "box: no parameter 'class_axis'"),
         ("cross_entropy", {"class_weight": [1.0, np.inf]}, "class_weight must be finite"),
         ("varifocal", {"alpha": None}, "alpha"),
+        (
+            *("cross_entropy", {"class_weight": np.ones((1, 3))}),
+            r"class_weight: must be one number for each class, .* shape \[1, 3\]: give its \.ravel\(\)$",
+        ),
+        ("cross_entropy", {"class_weight": np.ones((2, 3))}, r"and has the shape \[2, 3\]$"),
+        ("focal", {"alpha": np.ones((3, 1))}, r"alpha: must be a number, or one for each class, .*\.ravel"),
+        ("softmax_focal", {"alpha": [[1.0], [2.0]]}, "alpha: must be one number for each class, and has li"),
+        (
+            *("cross_entropy", {"class_weight": np.array([True, False])}),
+            r"dtype bool; .*; array\.astype\(np\.float64\) makes true 1, and false 0, if these numbers are",
+        ),
     ],
 )
 def test_parameters_that_a_loss_does_not_have(

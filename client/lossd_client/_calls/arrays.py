@@ -44,6 +44,8 @@ MASK: Final = ("bool", *INTEGERS)  # integers of 0 and 1, likewise
 
 BFLOAT16 = np.dtype("V2")
 """How numpy holds what it has no dtype for, and how a .npy file says it."""
+_ABSENT: Final = {"NoneType", "NAType"}
+"""The types of what stands for no value, in lists and in pandas."""
 _BLOCK: Final = 1 << 18  # elements; a block and its flags stay in the processor's cache
 _MIN_BYTES: Final = 256  # below that it is the request that costs, not its bytes
 
@@ -84,7 +86,7 @@ def as_array(name: str, value: Array, allowed: tuple[str, ...], *, gaps: bool = 
     if dtype_name(array.dtype) not in allowed:
         raise TypeError(
             f"{name} has dtype {dtype_name(array.dtype)}; allowed are {', '.join(allowed)}"
-            f"{_remedy(array, allowed)}"
+            f"{_remedy(name, array, allowed)}"
         )
     return array
 
@@ -108,7 +110,7 @@ def _loading(path: str) -> str:
     return f"load it first, as with {load}, or score files with the command `lossd score`"
 
 
-def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
+def _remedy(name: str, array: NDArray[Any], allowed: tuple[str, ...]) -> str:
     """Return the remedy for a dtype that is not allowed, or ""."""
     if array.dtype.kind in "USTO":
         held = sorted({type(item).__name__ for item in array.reshape(-1)[:1000].tolist()})
@@ -118,9 +120,11 @@ def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
             return f"; it holds {', '.join(held)}: {_mask_remedy(held)}"
         numbers = "convert it first, with np.asarray(..., dtype=np.float64)"
         missing = ", which makes None NaN; targets may hold NaN under ignore_index='nan'"
-        return f"; it holds {', '.join(held)}: {numbers}{missing if 'NoneType' in held else ''}"
+        return f"; it holds {', '.join(held)}: {numbers}{missing if _ABSENT & set(held) else ''}"
     if allowed == MASK and array.dtype.kind == "f":
         return "; of zeros and ones make a mask by `array != 0`; other factors are a weight"
+    if allowed == WEIGHTS and array.dtype.kind == "b" and name != "weight":
+        return "; array.astype(np.float64) makes true 1, and false 0, if these numbers are meant"
     if allowed == WEIGHTS and array.dtype.kind == "b":
         return (
             "; as the mask it leaves elements out of sum and count, and as a weight, by "
@@ -131,6 +135,8 @@ def _remedy(array: NDArray[Any], allowed: tuple[str, ...]) -> str:
 
 def _mask_remedy(held: list[str]) -> str:
     """Return how to make a mask of values that are not flags."""
+    if "NAType" in held:  # pandas' own None, with which == fails
+        return "a mask is bool, or integers of 0 and 1; .fillna(False) leaves out what has no value"
     if {"float", "Decimal", "NoneType"} & set(held):
         return "a mask is bool, or integers of 0 and 1; `array == 1` makes one that leaves all else out"
     return "a mask is bool, or integers of 0 and 1; np.asarray(..., dtype=np.int64) makes such of digits"

@@ -76,6 +76,8 @@ def own_converted(loss: Loss, given: Mapping[str, Any]) -> dict[str, Any]:
         if value is DEFAULT:
             continue
         convert = _CONVERTERS[name] if parameter.kind == "shared" else _OF_KINDS[parameter.kind]
+        if parameter.kind == "numbers" and parameter.default is None:
+            convert = _numbers_of_classes
         plain = _checked(name, value, convert, has_none=parameter.has_none)
         # A default of the client's own signatures is not sent; what a caller writes is.
         if plain != parameter.default or not (plain is None or parameter.kind == "shared"):
@@ -123,16 +125,24 @@ def _integers(value: int | Sequence[int]) -> int | list[int]:
     return operator.index(value)
 
 
-def _numbers(value: Any) -> float | list[float]:  # noqa: ANN401 - checked by float()
+def _numbers_of_classes(value: Any) -> float | list[float]:  # noqa: ANN401 - checked by float()
+    return _numbers(value, "one number for each class")
+
+
+def _numbers(
+    value: Any,  # noqa: ANN401 - checked by float()
+    what: str = "a number, or one for each class",
+) -> float | list[float]:
     if isinstance(value, str | int | float | Decimal | np.number):
         return float(value)
     if isinstance(value, Sequence):
         if any(isinstance(item, Sequence) and not isinstance(item, str) for item in value):
-            raise ValueError("must be a number, or one for each class, and has lists in its list")
+            raise ValueError(f"must be {what}, and has lists in its list")
         return [float(item) for item in value]
     array = widened(as_array("the array", value, WEIGHTS))
     if array.ndim > 1:
-        raise ValueError(f"must be a number, or one for each class, and has {array.ndim} dimensions")
+        flat = ": give its .ravel()" if max(array.shape) == array.size else ""
+        raise ValueError(f"must be {what}, and has the shape {list(array.shape)}{flat}")
     numbers: float | list[float] = array.astype(np.float64).tolist()
     return numbers
 

@@ -130,3 +130,8 @@ class Losses:
     def dimensions(self, inputs: int) -> int:
         """Return how many dimensions they have, of inputs with a number of them."""
         return self.loss.dimensions(self.params, inputs)
+
+    def have_rows(self, inputs: int) -> bool:
+        """Return whether each belongs to a row, of inputs with a number of dimensions."""
+        per, axis = self.loss.per(self.params), int(self.params.get("class_axis", -1))
+        return per not in ("class", "all") or (per == "class" and axis in (0, -inputs))

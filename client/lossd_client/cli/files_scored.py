@@ -11,6 +11,7 @@ from lossd_client.cli.engines.opening import open_engine
 from lossd_client.cli.engines.refusals import refuse_inputs, refuse_options
 from lossd_client.cli.engines.sharded import Sharded
 from lossd_client.cli.exits import client_errors, leave_at_signals
+from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.arguments import fill, spool_for, with_stdin
 from lossd_client.cli.inputs.blocks import Inputs
 from lossd_client.cli.inputs.options import ReportOptions
@@ -93,8 +94,15 @@ def files_scored(
         with open_parts(*outputs.values()) as parts:
             result = _scored(client, options, request, selection, inputs, labels, read)
             assert result.report is not None
+            numbers = {
+                name: {"path": text, "sha256": Location(text).sha256()}
+                for name, text in options.number_files().items()
+            }
             document = result.report.to_dict()
-            document["run"] = {**document.get("run", {}), "inputs": read.described()}
+            document["run"] = {
+                **document.get("run", {}),
+                "inputs": [shard | numbers for shard in read.described()],
+            }
             made, unnamed = named(Report(document), class_names, options.class_names)
             notes = _said((*inputs.notes(), *result.notes, *unnamed), spool)
             yield FilesScored(made, notes, labels.groups, parts)

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from lossd_client import Retry
+from lossd_client._calls.parameters import LOSSES
 
 _PANEL = "Server"
 
@@ -72,6 +73,7 @@ class Command(TyperCommand):
 
         Raises:
             UsageError: An option is given twice.
+            BadParameter: An option's text is none that it may be.
         """
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         for option in order:
@@ -80,4 +82,18 @@ class Command(TyperCommand):
             )
             if order.count(option) > 1 and not takes_many:
                 ctx.fail(f"{option.opts[-1]} is given twice")
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # pydantic's words
+            if getattr(error.param, "name", None) == "loss":
+                error.message += _meant(error.message)
+            raise
+
+
+def _meant(message: str) -> str:
+    """Return which loss is meant by another word for it, the first that a message quotes; else ""."""
+    word = message.split("'")[1].lower() if "'" in message else ""
+    if word in LOSSES["box"].own["variant"].words:
+        return f" Is --loss box --variant {word} meant?"
+    return " Is --loss cross_entropy meant?" if word == "ce" else ""

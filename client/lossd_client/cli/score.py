@@ -32,7 +32,7 @@ from lossd_client.cli.inputs.options import ScoreOptions
 from lossd_client.cli.inputs.selection import Selection
 from lossd_client.cli.options import QUICK, takes
 from lossd_client.cli.part_file import part_of
-from lossd_client.cli.scoring.checks import refuse_impossible, refuse_overwriting
+from lossd_client.cli.scoring.checks import refuse_impossible, refuse_overwriting, refuse_values_of_rows
 from lossd_client.cli.scoring.groups import score_groups
 from lossd_client.cli.scoring.losses import Losses, check_out, open_out, refuse_groups
 from lossd_client.cli.scoring.one_input import score as score_inputs
@@ -84,6 +84,7 @@ def _refuse_impossible(options: ScoreOptions, request: ScoreRequest, inputs: Inp
             "pos_weight a row, no --per class or all"
         )
     refuse_impossible(request, inputs)
+    refuse_values_of_rows(inputs)
     if options.out is not None:
         refuse_overwriting("--out", options.out, inputs, options.number_files().values())
         if options.by:

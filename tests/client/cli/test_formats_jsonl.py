@@ -44,10 +44,12 @@ def test_every_kind_of_value(tmp_path: Path, name: str, rows: int) -> None:
     assert [file.dimensions(one) for one in file.names] == [2, 2, 3, 1, 1, 1]
     logits = [[0.5, 1], [np.nan, np.inf], [-np.inf, -2]]
     np.testing.assert_array_equal(read(path, "logits", rows=rows), logits, strict=True)
-    np.testing.assert_array_equal(read(path, "targets", rows=rows), [[1, 0.0], [0, 1], [1, 1]], strict=True)
+    np.testing.assert_array_equal(
+        read(path, "targets", Kind.EITHER, rows=rows), [[1, 0.0], [0, 1], [1, 1]], strict=True
+    )
     cube = np.arange(1.0, 7).reshape(3, 2, 1)
     np.testing.assert_array_equal(read(path, "cube", rows=rows), cube, strict=True)
-    np.testing.assert_array_equal(read(path, "ok", rows=rows), [True, False, True], strict=True)
+    np.testing.assert_array_equal(read(path, "ok", Kind.EITHER, rows=rows), [True, False, True], strict=True)
     np.testing.assert_array_equal(read(path, "ok", Kind.FLAG, rows=rows), [True, False, True], strict=True)
     np.testing.assert_array_equal(read(path, "n", rows=rows), [7.0, 8.0, 9.0], strict=True)
     assert read(path, "site", Kind.LABEL, rows=rows).tolist() == ["a", None, "b"]
@@ -58,7 +60,7 @@ def test_nulls(tmp_path: Path) -> None:
     nan = np.nan
     np.testing.assert_array_equal(read(path, "x", nulls=True), [nan, 1.0], strict=True)
     np.testing.assert_array_equal(read(path, "l", nulls=True), [[nan, nan], [1, nan]], strict=True)
-    np.testing.assert_array_equal(read(path, "b", nulls=True), [nan, 1.0], strict=True)
+    np.testing.assert_array_equal(read(path, "b", Kind.EITHER, nulls=True), [nan, 1.0], strict=True)
     for name in ("x", "l", "b"):
         with pytest.raises(BadFile, match=f"column '{name}', line 1: there is a null.* --drop-unlabelled"):
             read(path, name)
@@ -90,7 +92,12 @@ def test_nulls(tmp_path: Path) -> None:
             '{"x": 0}\n{"x": 1' + "0" * 400 + "}\n",
             "'x', line 2: there is a number greater than float64 holds",
         ),
-        ('{"x": true}\n{"x": 0.5}\n', "'x', line 2: there is another value than 0, 1, true and false"),
+        ('{"x": true}\n{"x": 0.5}\n', "'x', line 1: true is not a number; targets and masks alone may be"),
+        ('{"x": 1}\n{"x": true}\n', "'x', line 2: true is not a number"),
+        ('{"x": 0.5}\n{"x": false}\n', "'x', line 2: false is not a number"),
+        ('{"x": [1, 2]}\n{"x": [1, true]}\n', "'x', line 2: true is not a number"),
+        ('{"x": [[1], [2]]}\n{"x": [[1], [false]]}\n', "'x', line 2: false is not a number"),
+        ('{"x": "NaN"}\n{"x": true}\n', "'x', line 2: true is not a number"),
     ],
 )
 def test_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -98,6 +105,15 @@ def test_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadFile, match=message) as raised:
         read(path, "x", rows=10)
     assert str(path) in str(raised.value)
+
+
+def test_targets_may_be_numbers_and_flags(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"y": 0.5, "l": [1, 0]}\n{"y": true, "l": [true, false]}\n')
+    np.testing.assert_array_equal(read(path, "y", Kind.EITHER), [0.5, 1.0], strict=True)
+    np.testing.assert_array_equal(read(path, "l", Kind.EITHER), [[1.0, 0.0], [1.0, 0.0]], strict=True)
+    path = written(tmp_path, '{"y": true}\n{"y": 0.5}\n')
+    with pytest.raises(BadFile, match="'y', line 2: there is another value than 0, 1, true and false"):
+        read(path, "y", Kind.EITHER)
 
 
 @pytest.mark.parametrize("value", ["2", "1.0", '"NaN"'])

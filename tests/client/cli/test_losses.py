@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from typer.testing import CliRunner
 
 from client.cli import reported
 from client.cli.compared import compared
+from client.cli.compared import refused as not_compared
 from client.cli.scored import answer, refused, run
 from client.losses import PARAMS, ROWS, tensors_of
 from client.playback import Playback
+from command import app
 from lossd_client import LossClient
 from lossd_client._calls.parameters import LOSSES
 from lossd_client._calls.shape_notes import BY_COUNT
@@ -127,6 +131,13 @@ def test_numbers_of_classes_in_a_file(client: LossClient, base_url: str, loss: s
     np.save("w.npy", [0.125, 0.5, 1])
     error = refused(base_url, "x.npy", "y.npy", *options[:-1], "w.npy", "--out", "w.npy")
     assert "--out w.npy is w.npy, which is read" in error
+    done = reported.report(base_url, "x.npy", "y.npy", *options[:-1], "w.npy")
+    digest = sha256(Path("w.npy").read_bytes()).hexdigest()
+    assert reported.inputs(done)[0][name] == {"path": "w.npy", "sha256": digest}
+    np.savez("w.npz", pos_weight=[1.0, 2, 4])
+    error = refused(base_url, "x.npy", "y.npy", *options)
+    assert "w.npz has array pos_weight, which by its name is for --pos-weight, and not for" in error
+    assert error.endswith(f"{option}: rename it {name} if that is what it holds")
     np.savez("w.npz", a=[1.0, 2, 4], b=[1.0, 2, 4])
     error = refused(base_url, "x.npy", "y.npy", *options)
     assert f"a file for {option} has one column, or one that is called {name}" in error
@@ -150,6 +161,91 @@ def test_losses_over_all_samples_go_in_one_request(client: LossClient, base_url:
     assert "no --per class or all" in refused(base_url, *files, "--by", "weight.npy")
     said = reported.refused(base_url, *files)
     assert f"--per {per}: a loss over all samples has no rows to report on; --per sample" in said
+
+
+SQUARE = "l0,l1,l2,t0,t1,t2,w,keep\n1,-2,3,1,0,1,1,1\n-1,2,-3,0,1,0,2,1\n1,2,3,1,1,0,3,0\n"
+OF_COLUMNS = ("--logits-columns", "l", "--targets-columns", "t")
+
+
+@pytest.mark.parametrize("engine", [[], ["--engine", "local"]])
+@pytest.mark.parametrize(
+    ("per", "name", "remedy"),
+    [
+        ("class", "mask", "leave rows that shall not count out of the files, or save one value for each"),
+        ("class", "weight", "none for a row: save one value for each class as .npy, and give it by --w"),
+        ("all", "mask", "one loss, none for a row: leave rows that shall not count out of the files"),
+        ("all", "weight", "none for a row: leave the weight out"),
+    ],
+)
+@pytest.mark.parametrize("rows", [3, 4])
+def test_values_of_rows_are_none_of_losses_over_all_samples(
+    base_url: str, engine: list[str], per: str, name: str, remedy: str, rows: int
+) -> None:
+    Path("sq.csv").write_text(SQUARE + "1,2,3,1,1,0,3,0\n" * (rows - 3))
+    column = {"mask": "keep", "weight": "w"}[name]
+    Path("own.csv").write_text("\n".join(["own", *"1100"[:rows]]))
+    asked = ["sq.csv", *OF_COLUMNS, "--loss", "dice", "--per", per, f"--{name}"]
+    where = engine or ["--url", base_url]
+    for options, file in (([f"{asked[-1]}-column", column], "sq.csv"), ([asked[-1], "own.csv"], "own.csv")):
+        done = CliRunner().invoke(app, ["score", *asked[:-1], *options, *where])
+        assert (done.exit_code, done.stdout) == (2, "")
+        said = " ".join(done.stderr.split())
+        assert f"{file}: the {name} has a value for each row, and --per {per} has" in said
+        assert remedy in said
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("name", ["weight", "mask"])
+def test_values_of_classes_are_of_losses_of_classes(
+    client: LossClient, base_url: str, shards: int, name: str
+) -> None:
+    x, y = np.random.default_rng(1).normal(size=(8, 3)), np.arange(24).reshape(8, 3) % 2
+    for place, rows in enumerate(np.split(np.arange(8), shards)):
+        np.savez(f"part-{place}.npz", logits=x[rows], targets=y[rows], own=np.array([1, 0, 1]))
+    np.save("own.npy", own := np.array([1, 0, 1]))
+    asked = ["--loss", "dice", "--per", "class"]
+    given: Any = {name: own.astype(bool) if name == "mask" else own}
+    whole = client.dice(x, y, per="class", **given)
+    assert answer(base_url, "part-*.npz", *asked, f"--{name}", "own.npy")["loss"] == whole.loss
+    if shards == 1:
+        assert answer(base_url, "part-*.npz", *asked, f"--{name}-column", "own")["loss"] == whole.loss
+    else:  # which would be those of which shard's losses?
+        said = refused(base_url, "part-*.npz", *asked, f"--{name}-column", "own")
+        assert f"part-0.npz: the {name} has values for each of 2 shards, and --per class has" in said
+    np.save("own.npy", np.ones(8, dtype=int))
+    said = refused(base_url, "part-*.npz", *asked, f"--{name}", "own.npy")
+    assert f"own.npy: a {name} of shape [8] does not broadcast to losses of shape [3]: --per class" in said
+    assert "save one value for each class as .npy" in said
+
+
+def test_rows_that_are_classes_have_losses_of_classes(client: LossClient, base_url: str) -> None:
+    Path("sq.csv").write_text(SQUARE)
+    table = np.loadtxt("sq.csv", delimiter=",", skiprows=1)
+    options = ["--loss", "dice", "--per", "class", "--class-axis", "0", "--weight-column", "w"]
+    whole = client.dice(table[:, :3], table[:, 3:6], weight=table[:, 6], per="class", class_axis=0)
+    assert answer(base_url, "sq.csv", *OF_COLUMNS, *options)["loss"] == whole.loss
+
+
+def test_reports_of_losses_over_all_samples_have_one_refusal(playback: Playback) -> None:
+    Path("sq.csv").write_text(SQUARE)
+    options = [*OF_COLUMNS, "--loss", "dice", "--per", "class", "--mask-column", "keep"]
+    remedy = "a loss over all samples has no rows to report on; --per sample"
+    assert remedy in reported.refused(playback.url, "sq.csv", *options)
+    assert remedy in not_compared("sq.csv", "sq.csv", *options, url=playback.url)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("giou", "Is --loss box --variant giou meant?"),
+        ("CE", "Is --loss cross_entropy meant?"),
+        ("sum", "'box'."),
+    ],
+)
+def test_another_word_for_a_loss(playback: Playback, word: str, meant: str) -> None:
+    said = refused(playback.url, "x.npy", "--loss", word)
+    assert f"Invalid value for '--loss': '{word}' is not one of 'bce'," in said
+    assert meant in said
 
 
 @pytest.mark.parametrize(
@@ -258,6 +354,27 @@ def test_columns_with_a_prefix_are_called_what_they_are(base_url: str) -> None:
     columns = ("--logits-columns", "p_", "--targets-columns", "t_")
     notes = answer(base_url, "boxes.csv", *columns, "--loss", "box")["notes"]
     assert "the columns that begin with p_ are the boxes' four numbers: p_x1, p_y1, p_x2, p_y2" in notes
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["x", "t"], "boxes.csv: --logits-columns x finds x1, x2; a box is four numbers: list their columns"),
+        (["x1,y1,x2,y2", "tx"], "boxes.csv: --targets-columns tx finds tx1, tx2; a box is four numbers"),
+        (["x1,y1", "t"], "boxes.csv: --logits-columns x1,y1 names x1, y1; a box is four numbers"),
+        (["x1,y1,x2,y2", "ty1,tx1,ty2,tx2"], "column 1 of the boxes is x1, and of the targets ty1; boxes"),
+    ],
+)
+def test_a_box_has_four_columns(base_url: str, columns: list[str], message: str) -> None:
+    Path("boxes.csv").write_text("x1,y1,x2,y2,tx1,ty1,tx2,ty2\n0,0,10,10,0,0,5,10\n")
+    asked = ["boxes.csv", "--logits-columns", columns[0], "--targets-columns", columns[1], "--loss", "box"]
+    assert message in refused(base_url, *asked)
+
+
+def test_the_numbers_of_boxes_may_have_any_names(base_url: str) -> None:
+    Path("boxes.csv").write_text("p_x1,p_y1,p_x2,p_y2,t_a,t_b,t_c,t_d\n0,0,10,10,0,0,5,10\n")
+    columns = ("--logits-columns", "p_", "--targets-columns", "t_")
+    assert answer(base_url, "boxes.csv", *columns, "--loss", "box")["loss"] == 0.5
 
 
 def save_ids() -> None:

@@ -88,6 +88,7 @@ def serve_cluster(**settings: object) -> Iterator[ServeCluster]:
         "HOME": folder,
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "service", ROOT / "client", ROOT / "tests"))),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 are too few for a busy machine: it is killed then
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{ha}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{ha}/admin.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": ha,

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """How a column is read, where the file itself does not tell."""
 
     NUMBER = "number"
+    EITHER = "either"  # of targets: numbers, or true and false
     FLAG = "flag"  # of a mask: bool, or integers of 0 and 1
     LABEL = "label"  # any value, in an array of objects: None where there is none
 

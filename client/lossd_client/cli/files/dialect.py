@@ -232,11 +232,16 @@ def _name(delimiter: str) -> str:
 def _check_names(location: Location, names: Sequence[str], line: str, comment: str, delimiter: str) -> None:
     if any(all(map(is_number, _cells(line, mark))) for mark in _DELIMITERS):
         what = f"{location}: its first line, {_short(line)}, is all numbers; it must name the columns"
-        if comment.count(delimiter) == line.count(delimiter):
+        if _may_be_names(comment.removeprefix("#"), delimiter, len(names)):
             what += f" (they seem to be named in the comment {_short(comment)}: take the # away)"
         raise BadFile(what)
     if len(set(names)) < len(names):
         raise BadFile(f"{location} has columns of the same name: {', '.join(names)}")
+
+
+def _may_be_names(comment: str, delimiter: str, number: int) -> bool:
+    """Return whether a comment may name a number of columns: one, by a single word."""
+    return len(_cells(comment, delimiter)) == number and (number > 1 or len(comment.split()) == 1)
 
 
 def _check_parted(location: Location, name: str, rows: Sequence[Sequence[str]]) -> None:

@@ -3,9 +3,9 @@
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
@@ -28,8 +28,8 @@ _Row = tuple[int, dict[str, Any]]  # with the number of its line
 class JsonLinesFile(DataFile):
     """A table of objects, the first of which names the columns.
 
-    Numbers are read as float64, or as bool in a column whose first value is true or false; lists of one
-    length make [N, C], and so on.
+    Numbers are read as float64, and where true and false may stand too, as bool if the first value is one of
+    them; lists of one length make [N, C], and so on.
 
     Raises:
         BadFile: It is not one.
@@ -82,7 +82,8 @@ class JsonLinesFile(DataFile):
             found[:] = [_label(value) for value in values]
             return found
         array = self._numbers(values, rows, column)
-        if column.kind is not Kind.FLAG and not isinstance(_leaf(self._firsts[column.name]), bool):
+        is_first_flag = isinstance(_leaf(self._firsts[column.name]), bool)
+        if column.kind is Kind.NUMBER or (column.kind is Kind.EITHER and not is_first_flag):
             return array.astype(np.float64, copy=False)
         self._check_flags(array, rows, column)
         return array.astype(np.float64 if column.nulls else np.bool_, copy=False)
@@ -103,7 +104,9 @@ class JsonLinesFile(DataFile):
         shape = self._shape(column.name)
         try:
             array = np.array(values)
-            if array.dtype.kind in "biuf" and array.shape[1:] == shape and not np.isinf(array).any():
+            is_whole = array.dtype.kind in "biuf" and array.shape[1:] == shape and not np.isinf(array).any()
+            # To numpy, true among numbers is 1.
+            if is_whole and not (column.kind is Kind.NUMBER and _has_flags(values, len(shape))):
                 return array
         except (ValueError, OverflowError):  # lists of different lengths, for example
             pass
@@ -138,6 +141,11 @@ def _plain(value: Any, where: str, column: Column) -> Any:  # noqa: ANN401 - num
         return math.nan
     if value is None:
         raise BadFile(f"{where}: there is a null. Where values are missing, {column.fill}")
+    if isinstance(value, bool) and column.kind is Kind.NUMBER:
+        what = f"{where}: {json.dumps(value)} is not a number"
+        raise BadFile(
+            f"{what}; targets and masks alone may be true and false: write the number that is meant"
+        )
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
@@ -154,6 +162,13 @@ def _shape(value: Any) -> tuple[int, ...]:  # noqa: ANN401
     if not isinstance(value, list):
         return ()
     return (len(value), *(_shape(value[0]) if value else ()))
+
+
+def _has_flags(values: Iterable[Any], depth: int) -> bool:
+    """Return whether true or false is among values, or in lists of them of this depth."""
+    for _ in range(depth):
+        values = chain.from_iterable(values)
+    return bool in set(map(type, values))
 
 
 def _leaf(value: Any) -> Any:  # noqa: ANN401

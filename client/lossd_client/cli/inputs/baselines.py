@@ -70,7 +70,11 @@ def settled(
     """
     several = scored.several is not None
     of_shards = ColumnChoice(
-        BASELINE, BASELINE_COLUMN, column=None if several else text, several=text if several else None
+        BASELINE,
+        BASELINE_COLUMN,
+        column=None if several else text,
+        several=text if several else None,
+        loss=scored.loss,
     )
     if not (rule.is_file or choice.is_given) and any(map(of_shards.named, files)):
         return of_shards, None
@@ -112,7 +116,8 @@ def refuse_other_classes(scored: Source, baseline: Source, wanted: tuple[ColumnC
         BadFile: They are.
     """
     if scored.is_stacked and baseline.is_stacked:
-        refuse_unlike(scored, baseline, (wanted[0].prefix, wanted[1].prefix), BASELINE)
+        prefixes = wanted[0].prefix, wanted[1].prefix
+        refuse_unlike(scored, baseline, prefixes, wanted[0].loss, BASELINE)
 
 
 class Joined(NamedTuple):
@@ -199,7 +204,7 @@ def on_unused(
 
 def _differs_from(first: DataFile, second: DataFile, name: str, found: Join | None) -> int | None:
     """Return the first row in which two files' arrays of a name differ; None if they are alike, or unread."""
-    column = Column(name, Kind.NUMBER, nulls=True)
+    column = Column(name, Kind.EITHER, nulls=True)
     row = 0
     try:
         for mine, its in _side_by_side(first, second, column, None if found is None else found.order):

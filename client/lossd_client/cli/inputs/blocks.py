@@ -11,7 +11,7 @@ from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.ids import called, is_weak
 from lossd_client.cli.inputs.joins import Join
-from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, has_rows, refuse_uneven
+from lossd_client.cli.inputs.shards import BROADCAST, LABELS, Arrays, Shard, instead_of_rows, refuse_uneven
 from lossd_client.cli.inputs.sources import Source, alike
 
 BLOCK_BYTES: Final = 8 << 20  # of a request; several are in memory at a time
@@ -43,7 +43,8 @@ class Inputs:
     ) -> None:
         first = shards[0]
         self.is_part = is_part
-        self._is_one = len(shards) == 1 and not is_part
+        # Losses over all rows are of one shard alone, also where that is a part.
+        self._is_one = len(shards) == 1 and not (is_part and first.losses_have_rows)
         self.shards = shards
         self.dimensions = first.dimensions
         self._loss_dimensions = first.loss_dimensions
@@ -56,9 +57,9 @@ class Inputs:
             f"{LABELS} {number}" if isinstance(label, Source) else label: label
             for number, label in enumerate(labels)
         }
-        self._running = {
-            name: source for name, source in common.items() if has_rows(name, source, self._loss_dimensions)
-        } | {name: label for name, label in self._labels.items() if isinstance(label, Source)}
+        self._running = {name: source for name, source in common.items() if first.has_rows(name, source)} | {
+            name: label for name, label in self._labels.items() if isinstance(label, Source)
+        }
         self._starts: list[int] = []  # the first row of each shard that has been read
         self._ends: list[int] = []  # the row behind the last, of each that was read to its end
         self._read_rows = 0
@@ -367,10 +368,12 @@ class Inputs:
                 raise BadFile(self._why_no_broadcast(name, given, shape))
 
     def _why_no_broadcast(self, name: str, given: tuple[int, ...], shape: tuple[int, ...]) -> str:
-        source = self.tensors[name]
-        loss = self.shards[0].losses.loss
-        each = f"{'losses' if loss.row else self.names[0]} have {list(shape[1:])} a row"
-        what = f"{source.file.location}: a {name} of shape {list(given)} does not broadcast to these: {each}"
+        source, shard = self.tensors[name], self.shards[0]
+        loss = shard.losses.loss
+        what = f"{source.file.location}: a {name} of shape {list(given)} does not broadcast to"
+        if not shard.losses_have_rows:
+            return f"{what} losses of shape {list(shape)}: {instead_of_rows(name, shard.losses)}"
+        what += f" these: {'losses' if loss.row else self.names[0]} have {list(shape[1:])} a row"
         column = [given[0] if given else 1, *[1] * (len(shape) - 1)]
         more = ""
         if not loss.row and len(shape) > 1:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import typer
 from numpy.typing import NDArray
@@ -39,6 +39,9 @@ class TargetsFormatName(StrEnum):
     INDEX = "index"
 
 
+_PARAMETERS: Final = {name for loss in LOSSES.values() for name in loss.parameters}
+
+
 def _numbers(text: str) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
@@ -68,7 +71,11 @@ def numbers_of(text: str, name: str) -> float | list[float] | NDArray[Any]:
                 f"{seen(file)}: a table for {option} has one column, with the classes in their order, or "
                 "give the numbers themselves, as 1,2.5,4"
             )
-        return ColumnChoice(name, option).find(file).whole()
+        source = ColumnChoice(name, option).find(file)
+        if source.names != name and source.names in _PARAMETERS:
+            what = f"{seen(file)}, which by its name is for {option_of(str(source.names))}"
+            raise BadFile(f"{what}, and not for {option}: rename it {name} if that is what it holds")
+        return source.whole()
     raise typer.BadParameter(f"{option}: {text!r} is neither numbers nor a file")
 
 

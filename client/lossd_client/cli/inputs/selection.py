@@ -100,6 +100,7 @@ class Selection:
         targets = ColumnChoice(
             "targets",
             "--targets-column",
+            Kind.EITHER,
             column=options.targets_column,
             several=options.targets_columns,
             nulls=options.ignored() == "nan",
@@ -124,7 +125,9 @@ class Selection:
         others, files = dict(own.others), dict(own.files)
         column, several = options.baseline_column, options.baseline_columns
         if options.baseline is not None or column is not None or several is not None:
-            others[BASELINE] = ColumnChoice(BASELINE, BASELINE_COLUMN, column=column, several=several)
+            others[BASELINE] = ColumnChoice(
+                BASELINE, BASELINE_COLUMN, column=column, several=several, loss=own.losses.loss
+            )
             files[BASELINE] = options.baseline
         return replace(own, others=others, files=files, row_ids=options.row_ids, digested=True)
 
@@ -390,7 +393,8 @@ class Selection:
                 what = f"{where}, and another option names it"
                 raise BadFile(f"{what}: list the {wanted.role}, as in {wanted.option}s a,b,c")
         if scored.is_stacked and targets.is_stacked:
-            refuse_unlike(scored, targets, (self.scored.prefix, self.targets.prefix))
+            prefixes = self.scored.prefix, self.targets.prefix
+            refuse_unlike(scored, targets, prefixes, self.losses.loss)
         if BASELINE in tensors:
             refuse_other_classes(scored, tensors[BASELINE], (self.scored, self.others[BASELINE]))
 

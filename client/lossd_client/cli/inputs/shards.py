@@ -107,6 +107,11 @@ class Shard:
         return self.losses.dimensions(self.dimensions)
 
     @property
+    def losses_have_rows(self) -> bool:
+        """Whether each loss belongs to a row."""
+        return self.losses.have_rows(self.dimensions)
+
+    @property
     def is_joined(self) -> bool:
         """Whether rows of two files were joined."""
         return self.join is not None or self.baseline_join is not None
@@ -114,11 +119,13 @@ class Shard:
     @cached_property
     def fixed(self) -> dict[str, Source]:
         """The tensors that apply to every row."""
-        return {
-            name: source
-            for name, source in self.tensors.items()
-            if not has_rows(name, source, self.loss_dimensions)
-        }
+        return {name: source for name, source in self.tensors.items() if not self.has_rows(name, source)}
+
+    def has_rows(self, name: str, source: Source) -> bool:
+        """Return whether a tensor, of this or of all shards, has the rows; else it applies to every row."""
+        if name not in BROADCAST or source.file.is_table:
+            return True
+        return self.losses_have_rows and source.dimensions == self.loss_dimensions and source.rows != 1
 
     @cached_property
     def by_row(self) -> dict[str, Source]:
@@ -233,11 +240,14 @@ class Shard:
         return str(source.file.location), row if order is None else int(order[row])
 
 
-def has_rows(name: str, source: Source, dimensions: int) -> bool:
-    """Return whether a tensor has the rows of losses of these dimensions; else it applies to every row."""
-    if name not in BROADCAST or source.file.is_table:
-        return True
-    return source.dimensions == dimensions and source.rows != 1
+def instead_of_rows(name: str, losses: Losses) -> str:
+    """Return what to do with a weight or mask of rows if no loss belongs to a row."""
+    per = losses.loss.per(losses.params)
+    drop = "leave rows that shall not count out of the files" if name == "mask" else ""
+    if per == "class":
+        remedies = filter(None, [drop, f"save one value for each class as .npy, and give it by --{name}"])
+        return f"--per class has a loss for each class, none for a row: {', or '.join(remedies)}"
+    return f"--per {per} has one loss, none for a row: {drop or f'leave the {name} out'}"
 
 
 def refuse_uneven(file: DataFile, columns: Sequence[Column]) -> None:

@@ -18,6 +18,7 @@ from lossd_client.cli.files.errors import FILL, LEAVE_OUT, BadFile
 LOGARITHMS: Final = "give their logarithms, of which the softmax is these probabilities again"
 """What to do with probabilities for a loss of softmax."""
 
+_BOX: Final = 4
 _ROWS: Final = 1 << 16  # of a column of a class, read to be stacked
 _SHOWN: Final = 30  # names in a message
 _OF_INPUTS: Final = re.compile(r"(y_)?(logit|prob|pred|score|output|hat)", re.IGNORECASE)
@@ -207,6 +208,10 @@ class ColumnChoice:
             if file.dimensions(name) != 1:
                 what = f"{file.location}: {name} has several numbers a row"
                 raise BadFile(f"{what}; {option} takes one a row, a class each")
+        if self.loss.row == "box" and len(listed) != _BOX:
+            finds = "finds" if self.prefix is not None else "names"
+            what = f"{file.location}: {option} {self.several} {finds} {', '.join(listed[:_SHOWN])}"
+            raise BadFile(f"{what}; a box is four numbers: list their columns, as in {option} x1,y1,x2,y2")
         if self.takes_ids:
             _refuse_other_ids(file, option, listed, is_listed=self.prefix is None)
         return self._source(file, listed, is_stacked=True)
@@ -364,14 +369,19 @@ def refuse_integers(tensors: Mapping[str, Source]) -> None:
 
 
 def refuse_unlike(
-    scored: Source, targets: Source, prefixes: tuple[str | None, str | None], name: str = "targets"
+    scored: Source,
+    targets: Source,
+    prefixes: tuple[str | None, str | None],
+    loss: Loss,
+    name: str = "targets",
 ) -> None:
-    """Refuse logits and targets whose classes are in different orders.
+    """Refuse logits and targets whose classes, or boxes' numbers, are in different orders.
 
     Args:
         scored: The columns of the inputs.
         targets: Those of the targets, or of another tensor.
         prefixes: The prefix of each, if it was named by one.
+        loss: The loss.
         name: The other tensor.
 
     Raises:
@@ -386,12 +396,13 @@ def refuse_unlike(
         (i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), min(len(mine), len(its))
     )
     first, second = (each[at] if at < len(each) else "none" for each in names)
-    what = f"{scored.file.location}: column {at + 1} of the classes is {first}, and of the {name} {second}"
+    of = "boxes" if loss.row == "box" else "classes"
+    what = f"{scored.file.location}: column {at + 1} of the {of} is {first}, and of the {name} {second}"
     if sorted(mine) == sorted(its):
         ordered = [names[1][its.index(name)] for name in mine]
         remedy = f"--logits-columns {','.join(names[0])} --{name}-columns {','.join(ordered)}"
-        raise BadFile(f"{what}; classes must be in the same order: {remedy}")
-    if None not in prefixes:
+        raise BadFile(f"{what}; {of} must be in the same order: {remedy}")
+    if None not in prefixes and of == "classes":  # a box's four numbers may be called as one likes
         raise BadFile(f"{what}; classes must be the same: name those that both have, in the same order")
 
 

@@ -8,6 +8,7 @@ import typer
 from lossd_client.cli.files.errors import BadFile
 from lossd_client.cli.files.location import Location
 from lossd_client.cli.inputs.blocks import Inputs
+from lossd_client.cli.inputs.shards import BROADCAST, instead_of_rows
 from lossd_client.cli.scoring.request import ScoreRequest
 
 
@@ -32,6 +33,24 @@ def refuse_impossible(request: ScoreRequest, inputs: Inputs) -> None:
         raise typer.BadParameter(
             "--class-axis 0: rows are classes then, which cannot go on from shard to shard"
         )
+
+
+def refuse_values_of_rows(inputs: Inputs) -> None:
+    """Refuse weights and masks of rows, or of shards, where no loss belongs to a row.
+
+    As many rows as there are classes would be taken for these.
+
+    Raises:
+        BadFile: There are such.
+    """
+    shard, number = inputs.shards[0], len(inputs.shards)
+    for name in () if shard.losses_have_rows else BROADCAST:
+        source = inputs.tensors.get(name)
+        if source is None or not (source.file.is_table or (number > 1 and name in shard.tensors)):
+            continue
+        has = "a value for each row" if source.file.is_table else f"values for each of {number} shards"
+        what = f"{source.file.location}: the {name} has {has}, and"
+        raise BadFile(f"{what} {instead_of_rows(name, shard.losses)}")
 
 
 def refuse_overwriting(option: str, out: Path, inputs: Inputs, others: Iterable[str]) -> None:
