@@ -19,8 +19,8 @@ class Axes:
         reduction: "none", "sum" or "mean".
         reduced: The axes that `axis` names, counted from the first; all by default.
         classes: The axis of the classes, as given.
-        has_classes: Whether rows of classes, class ids, or an `alpha` or a `pos_weight` of several numbers,
-            lie along it.
+        has_classes: Whether rows of classes, losses of classes, class ids, or an `alpha` or a `pos_weight` of
+            several numbers lie along it.
         is_over_rows: Whether a loss is over all samples, which cannot be scored apart then.
     """
 
@@ -47,6 +47,7 @@ class Axes:
         axes = range(dimensions) if axis is None else axis if isinstance(axis, list) else [axis]
         has_classes = (
             loss.row == "classes"
+            or loss.per(params) == "class"
             or params.get("targets_format") == "index"
             or isinstance(params.get("alpha"), list)
             or (np.ndim(pos_weight) == 1 and np.size(pos_weight) > 1)  # type: ignore[arg-type] # an array

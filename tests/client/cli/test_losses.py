@@ -163,6 +163,13 @@ def test_losses_over_all_samples_go_in_one_request(client: LossClient, base_url:
     assert f"--per {per}: a loss over all samples has no rows to report on; --per sample" in said
 
 
+def test_losses_of_classes_that_are_rows_do_not_go_on_from_shard_to_shard(base_url: str) -> None:
+    for name in ("a", "b"):
+        np.savez(f"{name}.npz", logits=np.zeros((3, 4)), targets=np.ones((3, 4)))
+    said = refused(base_url, "a.npz", "b.npz", "--loss", "dice", "--per", "class", "--class-axis", "0")
+    assert "rows are classes then, which cannot go on from shard to shard" in said
+
+
 SQUARE = "l0,l1,l2,t0,t1,t2,w,keep\n1,-2,3,1,0,1,1,1\n-1,2,-3,0,1,0,2,1\n1,2,3,1,1,0,3,0\n"
 OF_COLUMNS = ("--logits-columns", "l", "--targets-columns", "t")
 
