@@ -130,6 +130,35 @@ def test_a_comparison_has_the_names_of_its_runs(page: Page, arrays: Arrays, tmp_
     expect(page.locator(".result-title")).to_have_text("newer.npy against last week's")
 
 
+def test_a_comparison_that_is_interrupted_is_of_its_own_runs(
+    page: Page, arrays: Arrays, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "newer.npy", arrays.better)
+    np.save(tmp_path / "newest.npy", arrays.better * 2)
+    for path in (arrays.path("logits.npy"), tmp_path / "newer.npy", tmp_path / "newest.npy"):
+        give(page, path, *([arrays.path("targets.npy")] if path.name == "logits.npy" else []))
+        show_loss(page)
+        expect(page.locator(".result-title")).to_have_text(path.name)
+    comparison = section(page, "comparison")
+    choice = page.get_by_label("Compare with")
+    choice.select_option("logits.npy")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(comparison).to_contain_text("than logits.npy")
+    wanted = comparison.inner_text()
+    choice.select_option("newer.npy")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(comparison).to_contain_text("than newer.npy")
+    with _held(page, "/bce?*") as is_held:
+        choice.select_option("logits.npy")
+        page.get_by_role("button", name="Compare", exact=True).click()
+        until(page, is_held)
+        page.get_by_role("button", name="Rename the run newest.npy").click()
+        page.get_by_role("textbox", name="New name").fill("now")
+        page.get_by_role("textbox", name="New name").press("Enter")
+    expect(comparison).to_contain_text("than logits.npy")
+    assert comparison.inner_text().replace("now", "newest.npy") == wanted
+
+
 def test_a_file_that_changed_on_disk_is_named(
     page: Page, arrays: Arrays, tmp_path: Path, watch: Watch
 ) -> None:
@@ -165,6 +194,10 @@ def test_a_value_that_the_next_loss_lacks_is_left(page: Page, arrays: Arrays) ->
     bins.fill("20")
     page.get_by_label("loss", exact=True).select_option("cross_entropy")
     expect(bins).to_have_value("20")
+    page.get_by_label("loss", exact=True).select_option("focal")
+    page.get_by_label("variant").select_option("exp")
+    page.get_by_label("loss", exact=True).select_option("box")
+    expect(page.get_by_label("variant")).to_have_value("iou")
 
 
 def test_a_saved_answer_has_its_notes(page: Page, server: LiveServer, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ class Form {
     await takeFiles(files, {
       onFound: (found) => {
         if (found.kind === "report")
-          this.#onRun({ ...found, name: found.file.name, scored: null });
+          this.#onRun({ name: found.file.name, document: found.document, notes: found.notes, scored: null });
         else taken.push({ found });
       },
       onError: (error) => this.#fileProblems.append(problemElement(error)),

@@ -168,7 +168,9 @@ function isOfWords(schema) {
  * @param {Parameter} parameter
  */
 export function fits(value, { values }) {
-  return typeof value !== "string" || complaint(value, values) === "";
+  if (typeof value !== "string") return true;
+  const schemas = schemasOf(values);
+  return schemas.every(isOfWords) ? schemas.flatMap(wordsOf).includes(value) : complaint(value, values) === "";
 }
 
 /**

@@ -67,8 +67,8 @@ class Results {
   });
   /** @type {readonly Run[]} */
   #shown = [];
-  /** @type {Report | undefined} Of the two that are shown. */
-  #paired;
+  /** @type {(signal: AbortSignal) => Promise<string>} Draws them. */
+  #ask = async () => "";
   /** @type {Run | undefined} What the shown run would be compared with. */
   #against;
   /** @type {WeakMap<Run, string>} */
@@ -121,25 +121,16 @@ class Results {
    * @param {Run} baseline
    */
   #compare(run, baseline) {
+    /** @type {{ paired: Report | undefined } | null} */
+    let found = null;
     return this.#draw([run, baseline], async (signal) => {
       const onProgress = (/** @type {Progress} */ { sent, total, wait }) => {
         const percent = Math.round((100 * sent) / Math.max(total, 1));
         if (!signal.aborted) this.#wait(wait ?? `Comparing row by row: ${percent} % sent`);
       };
-      const paired = await compared(run, baseline, { onProgress, signal });
-      if (!signal.aborted) this.#paired = paired;
-      return this.#viewPair(run, baseline, signal);
+      found ??= { paired: await compared(run, baseline, { onProgress, signal }) }; // once, if drawn again
+      return view({ reports: [run, baseline], ...found }, signal, (text) => this.#wait(text));
     });
-  }
-
-  /**
-   * @param {Run} run
-   * @param {Run} baseline
-   * @param {AbortSignal} signal
-   */
-  #viewPair(run, baseline, signal) {
-    const asked = { reports: [run, baseline], paired: this.#paired };
-    return view(asked, signal, (text) => this.#wait(text));
   }
 
   /**
@@ -153,23 +144,24 @@ class Results {
     const { signal } = this.#stop;
     if (runs[1] !== this.#shown[1] || runs[0] !== this.#shown[0]) this.#against = runs[1];
     this.#shown = runs;
+    this.#ask = ask;
     this.#runs.mark(runs);
     this.#view.setAttribute("aria-busy", "true");
     this.#view.replaceChildren(this.#head(), element("p", { class: "note result-wait" }));
     this.#wait("Drawing the result");
     const before = document.activeElement;
+    const notes = notesOf(runs);
     let body;
+    let said = "";
     try {
-      const drawn = arranged(fragment(await ask(signal)), runs);
-      const notes = notesOf(runs);
-      body = [notesElement(notes), ...drawn];
-      if (!signal.aborted) this.#say([`${this.#title()}: the result is here.`, ...notes].join(" "));
+      body = [notesElement(notes), ...arranged(fragment(await ask(signal)), runs)];
+      said = [`${this.#title()}: the result is here.`, ...notes].join(" ");
     } catch (error) {
       if (signal.aborted) return;
       body = [problemElement(error), button("Try again", () => this.#draw(runs, ask, { isFocused }))];
-      this.#say(""); // the problem is said
     }
     if (signal.aborted) return;
+    this.#say(said); // a problem says itself
     this.#view.querySelector(".result-wait")?.replaceWith(...body); // the head stays: people may be in it
     this.#view.removeAttribute("aria-busy");
     if (isFocused && [before, this.#root, document.body].includes(document.activeElement)) {
@@ -238,9 +230,9 @@ class Results {
    * @param {Run} run
    */
   #onRename(run) {
-    const [shown, baseline] = this.#shown;
-    if (!shown || !baseline || !this.#shown.includes(run)) return this.#redrawHead();
-    this.#draw(this.#shown, (signal) => this.#viewPair(shown, baseline, signal), { isFocused: false });
+    const isNamed = this.#shown.length > 1 && this.#shown.includes(run);
+    if (isNamed) this.#draw(this.#shown, this.#ask, { isFocused: false });
+    else this.#redrawHead();
   }
 
   /** @param {Run} run */
