@@ -72,10 +72,20 @@ def test_the_example_takes_the_place_of_a_run(page: Page, arrays: Arrays) -> Non
     with _held(page, "/bce?*") as is_held:
         page.get_by_role("button", name="Show the loss").click()
         until(page, is_held)
-        page.get_by_role("button", name="Try an example").dblclick()
+        page.get_by_role("button", name="Try an example").click()
         expect(section(page, "totals")).to_be_visible()
     assert _runs(page) == ["example"]
+
+
+def test_the_examples_files_are_listed_once_however_often_it_is_pressed(page: Page) -> None:
+    button = page.get_by_role("button", name="Try an example")
+    with _held(page, "/focal?*") as is_held:
+        button.dblclick()
+        until(page, is_held)
+        button.click()
+    expect(section(page, "totals")).to_be_visible()
     expect(page.locator("#example-files a")).to_have_count(6)
+    expect(page.get_by_role("list", name="Files").get_by_role("listitem")).to_have_count(6)
 
 
 def test_a_key_takes_along_what_is_under_way(
