@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any, Final
 from bench.loads import post
 from bench.memory import family
 from bench.payloads import SMALL, payload
+from lossd_client.local import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 START_SECONDS: Final = 90.0
@@ -94,7 +94,7 @@ def serving(
     Raises:
         NotMeasuredError: It does not answer within `START_SECONDS`.
     """
-    port = _free_port()
+    port = free_port()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LOSSD_")}
     with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as folder:
         try:
@@ -155,9 +155,3 @@ def _started(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -14,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from lossd_client.local import free_port
 
 READY_SECONDS = 90.0  # importing torch from a cold disk is most of it
 STOP_SECONDS = 40.0  # a server drains for 30 s at most
@@ -139,11 +140,3 @@ def _is_ready(port: int, tls: ssl.SSLContext | None) -> bool:
         return False
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -15,7 +15,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Final
 
-from examples.local_server import LocalServer, free_port
+from examples.local_server import LocalServer
+from lossd_client.local import free_port
 from lossd_client.report._drawing.style import style
 from scripts.photographs import PHOTOGRAPHS, photograph
 from scripts.terminal import Terminal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+
+from lossd_client.local import free_port
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
@@ -74,12 +75,6 @@ class LiveServer:
             self.process.kill()
             self.process.wait()
             raise
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from faults.observe import children
-from live_server import free_port
+from lossd_client.local import free_port
 
 START_SECONDS: Final = 30.0
 PASSWORD: Final = "s3cret-p%ss/word"  # which a URL must encode

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from bench.memory import family, own
 from bench.neighbour import teams
 from examples.local_server import LocalServer
 from lossd.settings import Settings
+from lossd_client.local import free_port
 
 Place = Literal["teams", "open", "tls", "json"]
 """A server with teams, without, with a certificate too, or with logs as JSON."""
@@ -204,7 +204,7 @@ class Siege:
                 tls = ssl.create_default_context(cafile=str(chain))
             admin = None
             if "admin_port" in Settings.model_fields:
-                settings["admin_port"] = admin = _free_port()
+                settings["admin_port"] = admin = free_port()
             lossd = Path(sys.executable).with_name("lossd")
             self._server = stack.enter_context(LocalServer(lossd, settings=settings, tls=tls))
             self._steady = Steady(
@@ -323,9 +323,3 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     command += ["-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 -- our own command
     return chain, key
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -28,7 +28,7 @@ class LocalServer:
     """
 
     def __init__(self, settings: Mapping[str, object]) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSD_")}
         # Usage is not recorded, and nobody has to notice that it stops.
         environment |= {"LOSSD_USAGE_FILE": "", "LOSSD_LAME_DUCK_SECONDS": "0"}
@@ -104,8 +104,14 @@ class LocalServer:
         return self._log.read().decode(errors="replace")[-_LOG_CHARACTERS:].strip()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """Return a TCP port of this machine that no other program is given within the next minute.
+
+    A port that was only bound and closed may be the next one that Linux gives away. One that waits after a
+    connection (TIME_WAIT) is not given away, yet a server that asks for it by number gets it.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            listener.accept()[0].close()  # the end that closes first waits
+    return port

@@ -20,10 +20,11 @@ import httpx
 import numpy as np
 import pytest
 
-from live_server import STOP_SECONDS, LiveServer, free_port
+from live_server import STOP_SECONDS, LiveServer
 from lossd.api.embedded import EmbeddedApp, StartError, embedded_settings, run_embedded
 from lossd.types import ErrorCode, RequestError
 from lossd_client import LossClient
+from lossd_client.local import free_port
 
 pytestmark = pytest.mark.slow
 

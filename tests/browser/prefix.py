@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from live_server import free_port
+from lossd_client.local import free_port
 
 _CONFIGURATION: Final = """
 daemon off; pid nginx.pid; user root;

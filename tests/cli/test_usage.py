@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 from client.cli.scripted import scripted
 from command import app
-from live_server import free_port, live_server
+from live_server import live_server
 from lossd.engine.usage_store import FIELDS, UsageStore
+from lossd_client.local import free_port
 
 SOME = dict(zip(FIELDS, (2.0, 5120.0, 20480.0, 0.25), strict=True))
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_server import free_port
 from lossd_client import LossClient, LossdError, LossResult, Progress, Retry
+from lossd_client.local import free_port
 
 pytestmark = pytest.mark.slow
 

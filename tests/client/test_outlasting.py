@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from client.test_away import BATCHES, NAMES, REPORT, X, Y, missing, sections, updated
-from live_server import free_port, live_server
+from live_server import live_server
 from lossd_client import LossClient
+from lossd_client.local import free_port
 from lossd_client.testing import FakeTransport
 from lossd_client.torchmetrics import RemoteBCE, RemoteFocal, RemoteReport
 

@@ -31,6 +31,7 @@ from lossd_client import (
     Timeout,
     Unavailable,
 )
+from lossd_client.local import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -231,6 +232,16 @@ def test_a_server_of_its_own_ends_when_the_caller_is_killed() -> None:
         assert caller.stdout is not None
         caller.stdout.close()
     assert _wait_until_gone(pids, url)
+
+
+def test_a_free_port_is_given_once() -> None:
+    ports = {free_port() for _ in range(1000)}
+    assert len(ports) == 1000
+    for _ in range(1000):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            assert other.getsockname()[1] not in ports
+    with socket.create_server(("127.0.0.1", ports.pop())):
+        pass
 
 
 def test_a_server_that_does_not_start_says_why() -> None:

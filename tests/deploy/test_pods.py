@@ -22,8 +22,9 @@ import yaml  # type: ignore[import-untyped]
 
 from certificates import make_certificate
 from deploy.rendering import MANIFESTS, Object, container, environment, of_kind, variant
-from live_server import LiveServer, free_port
+from live_server import LiveServer
 from lossd_client import LossClient
+from lossd_client.local import free_port
 from teams_file import make_key, team_table, write_teams
 
 KEY = make_key()

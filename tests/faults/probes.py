@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.memory import find
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
+from lossd_client.local import free_port
 
 
 class Admin:

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from certificates import make_certificate
-from live_server import free_port
+from lossd_client.local import free_port
 
 EXAMPLES: Final = Path(__file__).parents[2] / "deploy/proxies"
 _NGINX: Final = """

@@ -21,7 +21,8 @@ from mpmath import mp, mpf  # type: ignore[import-untyped]
 import reference
 from faults.asked import scaled
 from faults.observe import total, wait_until, workers
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
+from lossd_client.local import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BYTES: Final = scaled(256_000_000, 2_000_000_000)

@@ -23,7 +23,8 @@ from faults.load import Load, Plan, post
 from faults.observe import fetch, is_ready, roles, wait_until
 from faults.probes import Admin
 from faults.raw import connect, receive
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
+from lossd_client.local import free_port
 
 UPGRADES = scaled(2, 20)
 RATE = 200.0

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from faults.observe import is_ready
-from live_server import LiveServer, free_port
+from live_server import LiveServer
+from lossd_client.local import free_port
 
 ADDRESS = "10.96.12.7"
 LINK = f"tcp://{ADDRESS}:8000"

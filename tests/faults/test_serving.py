@@ -20,8 +20,9 @@ import torch
 from typer.testing import CliRunner
 
 from command import app
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
 from lossd_client import LossClient
+from lossd_client.local import free_port
 
 _ELEMENTS = 3 << 18
 """24 blocks, each of which takes `SLOW` 0.05 s."""

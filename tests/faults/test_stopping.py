@@ -22,8 +22,9 @@ from faults.asked import pair_body
 from faults.load import post
 from faults.observe import fetch, roles, wait_until
 from faults.raw import connect, receive
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
 from lossd.settings import Settings
+from lossd_client.local import free_port
 from teams_file import make_key, team_table, write_teams
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from faults.observe import is_ready, wait_until
-from live_server import LiveServer, free_port
+from live_server import LiveServer
+from lossd_client.local import free_port
 
 START = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execvp(sys.argv[1], sys.argv[1:])"
 SENT = {"logits": [0.5], "targets": [1]}

@@ -17,9 +17,10 @@ import pytest
 
 from faults.asked import pair_body
 from faults.raw import connect, talk
-from live_server import free_port, live_server
+from live_server import live_server
 from lossd import __version__
 from lossd_client import AsyncLossClient, LossClient
+from lossd_client.local import free_port
 from teams_file import make_key, team_table, write_teams
 
 pytest.importorskip("opentelemetry.sdk")

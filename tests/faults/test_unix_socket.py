@@ -24,7 +24,7 @@ import pytest
 
 from faults.asked import pair_body
 from faults.observe import ended, roles, wait_until
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
 from lossd_client import (
     AsyncLossClient,
     ConnectionFailed,
@@ -34,6 +34,7 @@ from lossd_client import (
     Throttled,
     Unauthorized,
 )
+from lossd_client.local import free_port
 from teams_file import make_key, team_table, write_teams
 
 X, Y = np.linspace(-3, 3, 240).reshape(24, 10), np.eye(24, 10)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from live_server import LiveServer, free_port
+from live_server import LiveServer
 from lossd.health import find_port
 from lossd.settings import Settings
+from lossd_client.local import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30

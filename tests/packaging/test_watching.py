@@ -17,9 +17,10 @@ import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
 from exposition import exposed
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
 from lossd import __version__
 from lossd.api.problems import KINDS
+from lossd_client.local import free_port
 from teams_file import make_key, team_table, write_teams
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from live_server import LiveServer, free_port, live_server
+from live_server import LiveServer, live_server
+from lossd_client.local import free_port
 
 
 class Outage:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lossd_client import Report
+from lossd_client.local import free_port
 
 ROOT = Path(__file__).parents[2]
 FIFTYONE = ROOT / ".trackers/fiftyone"
@@ -42,9 +43,7 @@ def database(tmp_path: Path) -> Iterator[str]:
     if not MONGOD.exists():
         pytest.skip("FiftyOne is not installed: make fiftyone installs it on Linux")
     MONGOD.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (tmp_path / "data").mkdir()
     process = subprocess.Popen(
         [

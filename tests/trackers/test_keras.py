@@ -24,9 +24,9 @@ from keras.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from live_server import free_port
 from lossd_client import ConnectionFailed, InvalidRequest, LossClient, Report, Request, Response, Timeout
 from lossd_client.callbacks.keras import ValidationReport
+from lossd_client.local import free_port
 from lossd_client.testing import FakeTransport
 from trackers.outages import outage
 

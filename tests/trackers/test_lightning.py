@@ -25,7 +25,6 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, TensorDataset
 
-from live_server import free_port
 from lossd_client import (
     ConnectionFailed,
     InvalidRequest,
@@ -39,6 +38,7 @@ from lossd_client import (
 from lossd_client._deferred import Room
 from lossd_client._outage import Urgency
 from lossd_client.callbacks.lightning import ValidationReport, _EpochReport
+from lossd_client.local import free_port
 from lossd_client.testing import FakeTransport
 from trackers.outages import outage
 from trackers.wandb_file import finished

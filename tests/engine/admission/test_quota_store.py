@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from certificates import make_certificate
-from live_server import free_port
 from lossd.engine.admission.quota_shares import OTHERS, Asked
 from lossd.engine.admission.quota_store import QuotaStore, StoreError
+from lossd_client.local import free_port
 from stores import IN_URL, PASSWORD, Store, quota_store
 
 LIMIT = "0 a"

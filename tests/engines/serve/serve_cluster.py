@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from live_server import free_port
+from lossd_client.local import free_port
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
