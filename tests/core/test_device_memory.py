@@ -105,7 +105,7 @@ def test_a_device_without_the_least_memory_fails_the_request_and_no_other() -> N
 
 def test_a_fault_in_a_short_block_is_named_by_its_place_in_the_request() -> None:
     given = tensors()
-    given["targets"][1050, 20] = 1.5
+    given["logits"][1050, 20], given["targets"][1050, 20] = 30.0, 1.5  # (1 - p_t) is negative
     with pytest.raises(RequestError) as caught:
         figures_by(SmallDevice(5000), work("focal", given, elements=1 << 30))
     assert caught.value.errors[0][0] == "/targets/1050/20"

@@ -218,7 +218,8 @@ def power(value: Pair, gamma: float) -> Tensor:
 def square_root(value: Tensor) -> Tensor:
     """Return the square root, correctly rounded: torch's is not on every CPU, numpy's is the CPU's own."""
     if value.is_cpu:
-        return torch.from_numpy(np.sqrt(value.numpy()))
+        with np.errstate(invalid="ignore"):  # of targets outside [0, 1], which are named later
+            return torch.from_numpy(np.sqrt(value.numpy()))
     return torch.sqrt(value)
 
 

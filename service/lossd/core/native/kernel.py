@@ -10,6 +10,7 @@ import ctypes
 import math
 import sys
 from collections.abc import Sequence
+from enum import IntEnum
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -65,15 +66,34 @@ _OPERANDS: Final = (
 """The tensors of a job, as attributes of `Work`."""
 _TARGETS: Final = {"probability": 0, "number": 1, "box": 2}
 """The numbers of kernel.h's rules for targets."""
-_OUT_OF_MEMORY: Final = 8
-_RULES_OF_ROWS: Final = (1, 6)
-"""Those of values that belong to losses, not to elements: of the mask and the weight."""
 _RESULT: Final = Struct("=qqiiqd2i3i4x")
 """The head of kernel.h's result: count, report's bytes, an error's rule, nan, position and value, planes,
 terms."""
 _RESULT_BYTES: Final = _RESULT.size + 8 * 3 * _MOST_TERMS
 _Result = ctypes.c_char * _RESULT_BYTES
 _TERMS: Final = [Struct(f"={count}d") for count in range(_MOST_TERMS + 1)]
+
+
+class _Fault(IntEnum):
+    """What the C code found wrong: the numbers of kernel.h's rules."""
+
+    MASK = 1
+    CLASS = 2
+    WHOLE = 3
+    TARGET = 4
+    INPUTS = 5
+    WEIGHT = 6
+    POS_WEIGHT = 7
+    MEMORY = 8
+    BASELINE = 9
+    CLASS_WEIGHT = 10
+    BOX = 11
+    TARGET_BOX = 12
+    BASELINE_BOX = 13
+
+
+_BY_LOSS: Final = (_Fault.MASK, _Fault.WEIGHT)
+"""Of tensors that have a value for each loss, not for each element."""
 
 
 class NativeKernel:
@@ -251,26 +271,26 @@ def _with_memories(
 
 def _error(work: Work, rule: int, position: int, value: float) -> Exception:
     """Return the exception for an error that the kernel found."""
-    if rule == _OUT_OF_MEMORY:
+    if rule == _Fault.MEMORY:
         return MemoryError("the kernel has no memory for the sums")
     loss, inputs = LOSSES[work.loss], work.inputs
     box = box_size(str(work.own.get("format")), position)
     found: Rule
     name, found = {
-        1: ("mask", MASK),
-        2: ("targets", class_id(loss, work.classes)),
-        3: ("targets", WHOLE),
-        4: ("targets", target_rule(loss)),
-        5: ("inputs", input_rule(loss, inputs.name)),
-        6: ("weight", WEIGHT),
-        7: ("pos_weight", POS_WEIGHT),
-        9: ("baseline", input_rule(loss, inputs.name)),
-        10: ("class_weight", CLASS_WEIGHT),
-        11: ("inputs", box),
-        12: ("targets", box),
-        13: ("baseline", box),
-    }[rule]
-    by_row = rule in _RULES_OF_ROWS or (work.ids_by_row and name == "targets")
+        _Fault.MASK: ("mask", MASK),
+        _Fault.CLASS: ("targets", class_id(loss, work.classes)),
+        _Fault.WHOLE: ("targets", WHOLE),
+        _Fault.TARGET: ("targets", target_rule(loss)),
+        _Fault.INPUTS: ("inputs", input_rule(loss, inputs.name)),
+        _Fault.WEIGHT: ("weight", WEIGHT),
+        _Fault.POS_WEIGHT: ("pos_weight", POS_WEIGHT),
+        _Fault.BASELINE: ("baseline", input_rule(loss, inputs.name)),
+        _Fault.CLASS_WEIGHT: ("class_weight", CLASS_WEIGHT),
+        _Fault.BOX: ("inputs", box),
+        _Fault.TARGET_BOX: ("targets", box),
+        _Fault.BASELINE_BOX: ("baseline", box),
+    }[_Fault(rule)]
+    by_row = rule in _BY_LOSS or (work.ids_by_row and name == "targets")
     return value_error(found, getattr(work, name), position // work.row_size if by_row else position, value)
 
 
