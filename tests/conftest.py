@@ -11,9 +11,12 @@ from hypothesis import settings
 
 from live_server import LiveServer, live_server
 
-# Started in the background of a script, the tests and all that they start would be deaf to Ctrl-C.
+# Started in the background of a script, the tests and all that they start would be deaf to Ctrl-C; started by
+# nohup, to a closed terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The machines that run this are shared: a slow example says nothing about the code.
 # CI draws the same examples each time, so that it judges the change; elsewhere they are new ones.

@@ -53,7 +53,7 @@ PUBLIC = {
         "Unauthorized",
         "Unavailable",
     },
-    "local": {"LocalServer"},
+    "local": {"LocalServer", "free_port"},
     "loggers": {"log"},
     "progress": {"Progress", "progress_bar"},
     "rate_limit": {"Rate", "RateLimit"},

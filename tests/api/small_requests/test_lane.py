@@ -532,6 +532,14 @@ def test_a_head_of_no_length_does_not_hide_one_that_has() -> None:
     assert read_head(head) is not None
 
 
+@pytest.mark.parametrize("length", [b"0", b"000"])
+def test_a_request_without_a_body_does_not_hide_one_that_has(length: bytes) -> None:
+    head = request().removesuffix(BODY)
+    heads._known.clear()
+    assert read_head(re.sub(rb"(?<=Content-Length: )\d+", length, head)) is None
+    assert read_head(head) is not None
+
+
 def test_headers_that_vary_are_counted_with_the_others() -> None:
     async def test(front: FrontEnd) -> None:
         assert (await front.ask(request(BODY, "/bce", "X-Request-Id: a")))[0] == 200

@@ -20,41 +20,41 @@ from lossd_client.report import Report
 PAGE = (Path(__file__).resolve().parents[3] / "docs/how-to/scoring-files.md").read_text()
 REPORTS = {"run.json.gz": 1000, "joined.json": 1000, "both.json": 1000, "zero.json": 500, "one.json.gz": 500}
 REPORTS["all.json"] = REPORTS["models.json"] = 1000
+WRITTEN = {"rows.npy": 1000, "losses.csv": 4000, "classes.json": 4, "cameras.csv": 2, **REPORTS}
 COMMANDS = re.findall(r"^\$ lossd (.+)$", PAGE, re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the page makes."""
-    made = tmp_path_factory.mktemp("page")
-    [code] = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(made)
-        exec(code, {})
-    return made
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_runs(
-    folder: Path, base_url: str, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    monkeypatch.chdir(folder)
+@pytest.fixture
+def folder(tmp_path: Path, base_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the page makes, in which the commands are run."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOSSD_BASE_URL", base_url)
-    done = CliRunner().invoke(app, shlex.split(command))
-    assert (done.exit_code, done.stderr) == (0, "")
-    if "--json" in command:
-        assert isinstance(json.loads(done.stdout), dict)
-    if "--out" in command:
-        out = folder / shlex.split(command)[-1]
-        rows = {
-            "rows.npy": lambda: len(np.load(out)),
-            "losses.csv": lambda: len(out.read_text().splitlines()) - 1,
-            "classes.json": lambda: len(json.loads(out.read_text())["loss"]),
-            "cameras.csv": lambda: len(out.read_text().splitlines()) - 1,
-            **dict.fromkeys(REPORTS, lambda: Report.load(out).rows),
-        }
-        written = {"rows.npy": 1000, "losses.csv": 4000, "classes.json": 4, "cameras.csv": 2, **REPORTS}
-        assert rows[out.name]() == written[out.name]
+    [code] = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
+    exec(code, {})
+    return tmp_path
+
+
+def test_every_command_runs(folder: Path) -> None:
+    assert COMMANDS
+    for command in COMMANDS:  # in the page's order: some read what others wrote
+        done = CliRunner().invoke(app, shlex.split(command))
+        assert (done.exit_code, done.stderr) == (0, ""), command
+        if "--json" in command:
+            assert isinstance(json.loads(done.stdout), dict)
+        if "--out" in command:
+            out = folder / shlex.split(command)[-1]
+            assert rows_of(out) == WRITTEN[out.name], command
+
+
+def rows_of(out: Path) -> int:
+    """The rows that a file is of, or its numbers."""
+    if out.name in REPORTS:
+        return Report.load(out).rows
+    if out.suffix == ".npy":
+        return len(np.load(out))
+    if out.suffix == ".json":
+        return len(json.loads(out.read_text())["loss"])
+    return len(out.read_text().splitlines()) - 1
 
 
 def test_the_page_has_every_option_that_is_about_files() -> None:

@@ -100,8 +100,8 @@ def read_head(raw: bytes) -> Head | None:
             timeout, parts[i + 2] = parts[i + 2], timeout
         if parts[i] or parts[i + 1] or parts[i + 2]:
             return None  # the line is repeated
-    if length is None:
-        return None
+    if length is None or int(length) == 0:
+        return None  # the parser takes a head of no body in another way, which says nothing of the next one
     key = b"".join(parts[::_STEP])
     try:
         common = _known[key]
