@@ -30,7 +30,7 @@ _INFERENCES: Final = {f"{path}/infer": loss.name for loss in LOSSES.values() for
 _UNUSUAL: Final = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade"})
 _TRACES: Final = ("traceparent", "tracestate", "baggage", "b3", "x-b3-[a-z]+", "x-amzn-trace-id")
 _VARYING: Final = re.compile(
-    rb"\r\n(?:content-length:[ \t]*([0-9]{1,15})"
+    rb"\r\n(?:content-length:[ \t]*([1-9][0-9]{0,14})"
     rb"|x-request-id:[ \t]*([A-Za-z0-9._:/+=-]{1,128})"
     rb"|x-timeout-ms:[ \t]*([1-9][0-9]{0,8})"
     rb"|(?:%b):[ \t!-~]*)[ \t]*(?=\r\n[^ \t])" % "|".join(_TRACES).encode(),
@@ -40,7 +40,7 @@ _VARYING: Final = re.compile(
 is folded, or written in another way, is left in its place."""
 _STEP: Final = 1 + _VARYING.groups
 _ONCE: Final = (b"\r\ncontent-length:", b"\r\nx-request-id:", b"\r\nx-timeout-ms:")
-"""If one of these is still in the key, it was malformed or repeated."""
+"""If one of these is still in the key, it was 0, malformed or repeated."""
 
 
 @dataclass(slots=True)
@@ -100,8 +100,8 @@ def read_head(raw: bytes) -> Head | None:
             timeout, parts[i + 2] = parts[i + 2], timeout
         if parts[i] or parts[i + 1] or parts[i + 2]:
             return None  # the line is repeated
-    if length is None or int(length) == 0:
-        return None  # the parser takes a head of no body in another way, which says nothing of the next one
+    if length is None:
+        return None
     key = b"".join(parts[::_STEP])
     try:
         common = _known[key]
